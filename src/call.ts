@@ -1,0 +1,422 @@
+/**
+ * The nouns of a request's walk: what enters (Call), who asks (Caller, Account), what is tried (Plan, Attempt),
+ * how it ends (Ending) and what is kept of it (LedgerRow). Types only; every room speaks in these.
+ * @module
+ */
+import type { Fault } from './fault.ts'
+
+/** What budgets are counted in. `usd` is always in micro-dollars (integer millionths); the rest are plain counts. */
+export type Unit = 'usd' | 'tokens' | 'requests' | 'tool_calls'
+
+/** One amount per unit, integers >= 0. */
+export type Amounts = Record<Unit, number>
+
+export const units: readonly Unit[] = ['usd', 'tokens', 'requests', 'tool_calls']
+export const nothing: Readonly<Amounts> = Object.freeze({ usd: 0, tokens: 0, requests: 0, tool_calls: 0 })
+
+export const windows = ['total', 'minute', 'hour', 'day', 'week', 'month'] as const
+export type Window = (typeof windows)[number]
+
+/** One limit of an account. `max` in the unit's integer (usd: micro-dollars). */
+export interface Limit {
+  readonly unit: Unit
+  readonly max: number
+  readonly window: Window
+  readonly action: 'stop' | 'warn'
+  readonly alertAt: readonly number[]
+}
+
+export const accountKinds = ['organization', 'team', 'user', 'application', 'feature', 'key', 'session'] as const
+export type AccountKind = (typeof accountKinds)[number]
+
+/**
+ * A node of the one account tree. Keys and sessions are nodes too: a key is a leaf that can be presented, a session is
+ * a leaf minted by one. A list that is null inherits, an empty list is nothing.
+ */
+export interface Account {
+  readonly id: string
+  readonly parent: Account | null
+  readonly kind: AccountKind
+  readonly name: string
+  limits: readonly Limit[]
+  models: readonly string[] | null
+  tools: readonly string[] | null
+  roles: readonly string[]
+  labels: Readonly<Record<string, string>>
+  /** Milliseconds since the epoch, or null. */
+  expiresAt: number | null
+  /** Milliseconds since the epoch, or null while live. */
+  revokedAt: number | null
+  readonly createdAt: number
+}
+
+/** Who asks: the administrator, or a key or session by its leaf account. */
+export type Caller = { readonly role: 'admin' } | { readonly role: 'holder'; readonly account: Account }
+
+/** The one credential a request presented: SHA-256 (hex) of the whole token. The token itself stays in the edge. */
+export interface Credential {
+  readonly digest: string
+  /** It has the form of a key; anything else can only be the admin key. */
+  readonly isKey: boolean
+}
+
+/** A registered tool. `definition` is what its server said, verbatim, unknown fields included. */
+export interface Tool {
+  readonly server: string
+  /** The name its server knows. */
+  readonly name: string
+  /** `<server>__<name>`: the name on the aggregated endpoint. */
+  readonly outward: string
+  readonly definition: Readonly<Record<string, unknown>>
+}
+
+export const serverStatuses = ['starting', 'healthy', 'unstable', 'needs_auth', 'error', 'disabled'] as const
+export interface ServerState {
+  readonly status: (typeof serverStatuses)[number]
+  /** Safe to show: no secret, no upstream body. */
+  readonly lastFailure: string | null
+  readonly era: 'modern' | 'legacy' | null
+  readonly tools: number
+}
+
+/** One call of one tool at its server. */
+export interface Invocation {
+  readonly callId: string
+  readonly tool: Tool
+  readonly args: Readonly<Record<string, unknown>>
+  /** `_meta` of the request without the reserved protocol keys. */
+  readonly meta: Readonly<Record<string, unknown>>
+  readonly timeoutMs: number
+  /** Aborted when the caller cancels; the server is told. */
+  readonly signal: AbortSignal
+  /** Called for each progress notification of this call, with its params minus the token. */
+  readonly onProgress: ((params: Record<string, unknown>) => void) | null
+}
+
+/** A tool result as its server gave it (a CallToolResult object, unknown fields included), or why there is none. */
+export type ToolOutcome = { readonly result: Readonly<Record<string, unknown>> } | { readonly fault: Fault }
+
+/** A tool server of any kind. Listing never waits: `tools()` is the last known catalogue. */
+export interface Target {
+  readonly id: string
+  readonly kind: string
+  state(): ServerState
+  tools(): readonly Tool[]
+  /** Connects where needed and reads the catalogue again. Never throws: a failure is a state. */
+  refresh(): Promise<void>
+  call(invocation: Invocation): Promise<ToolOutcome>
+  close(): Promise<void>
+}
+
+/** Token counts of one attempt. `source` says who counted. */
+export interface Usage {
+  readonly input: number
+  readonly output: number
+  readonly cacheRead: number
+  readonly cacheWrite: number
+  readonly reasoning: number
+  readonly source: 'provider' | 'estimated' | 'none'
+}
+
+export const noUsage: Usage = Object.freeze({
+  input: 0,
+  output: 0,
+  cacheRead: 0,
+  cacheWrite: 0,
+  reasoning: 0,
+  source: 'none',
+})
+
+/**
+ * The way back to the caller; each door of the edge has its own. Exactly one of `answer`, `fault` and `finish` ends it.
+ * A stream is `begin`, then `write`s, then `finish`; a fault after `begin` is told inside the stream.
+ */
+export interface Reply {
+  /** Something has been sent, so nothing else can be tried. */
+  readonly started: boolean
+  /** The caller is gone. */
+  readonly closed: boolean
+  answer(answer: Answer, facts: ReplyFacts): void
+  fault(fault: Fault, facts: ReplyFacts): void
+  begin(status: number, headers: readonly string[], facts: ReplyFacts): void
+  /** @returns false when the caller reads slower than this; wait for `onDrain` */
+  write(chunk: Buffer): boolean
+  finish(tail: Buffer | null): void
+  onDrain(listener: () => void): void
+  /** The caller hung up before the end. At most one listener; called at once when it has already happened. */
+  onHangup(listener: () => void): void
+}
+
+/** What the walk knows about the call by the time it answers; the edge turns it into `x-gatehouse-*` headers. */
+export interface ReplyFacts {
+  readonly session: string | null
+  readonly provider: string | null
+  readonly model: string | null
+  readonly attempts: number
+  /** Micro-dollars, or null where it is not known yet (streams). */
+  readonly cost: number | null
+  readonly remaining: Partial<Amounts> | null
+  /** Ms spent waiting for the upstream, or null where there was none. */
+  readonly upstreamMs: number | null
+  readonly upstreamHeaders: readonly string[]
+}
+
+/** A whole answer: upstream's bytes, or a value for the door to render. */
+export type Answer =
+  | { readonly kind: 'bytes'; readonly status: number; readonly headers: readonly string[]; readonly body: Buffer }
+  | { readonly kind: 'value'; readonly status: number; readonly value: unknown }
+
+interface Entered {
+  /** Request id: `req_` and 26 characters, sortable by time. */
+  readonly id: string
+  /** Wall clock at entry, ms since the epoch. */
+  readonly at: number
+  /** Monotonic clock at entry, ms. */
+  readonly startedAt: number
+  readonly credential: Credential | null
+  readonly reply: Reply
+  readonly step: string | null
+  /** W3C trace context of this call: the caller's trace, or a new one, with a span of ours. */
+  readonly traceparent: string
+  readonly labels: Readonly<Record<string, string>> | null
+}
+
+export const llmKinds = ['chat', 'completion', 'embedding'] as const
+
+/** A model call. `body` is what the caller sent; the spans tell where in it the gateway may splice. */
+export interface LlmCall extends Entered {
+  readonly kind: (typeof llmKinds)[number]
+  readonly body: Buffer
+  readonly facts: LlmFacts
+  readonly timeoutMs: number | null
+  readonly maxAttempts: number | null
+}
+
+/** Bytes [start, end) of a value in the body. */
+export interface Span {
+  readonly start: number
+  readonly end: number
+}
+
+/** An output cap as the caller wrote it. */
+export interface OutputCap {
+  readonly name: string
+  readonly value: number
+  readonly span: Span
+  /** A second cap under the other name; both are lowered together. */
+  readonly also: OutputCap | null
+}
+
+/** What policy, budget and the byte lane need to know of a model call's body. */
+export interface LlmFacts {
+  readonly model: string
+  readonly modelSpan: Span
+  readonly stream: boolean
+  /** The caller asked for the usage event of a stream. */
+  readonly wantsUsage: boolean
+  readonly streamOptionsSpan: Span | null
+  readonly streamOptions: Readonly<Record<string, unknown>> | null
+  readonly cap: OutputCap | null
+  /** Answers asked for (`n`, `best_of`), 1 when absent. */
+  readonly choices: number
+  /** Upper bound of input tokens: no tokenizer makes more tokens than bytes; media parts count apart. */
+  readonly inputBound: number
+  /** Just behind the opening brace: where a member can be inserted. */
+  readonly bodyStart: number
+}
+
+export interface ModelListCall extends Entered {
+  readonly kind: 'model-list'
+  /** One model by id, or null for all. */
+  readonly model: string | null
+}
+
+/** Protocol exchanges of MCP that touch no tool: handshake, discovery, ping, session end. */
+export interface McpProtocolCall extends Entered {
+  readonly kind: 'mcp-protocol'
+  readonly method: string
+  readonly server: string | null
+  /** Computes the answer once the caller is known; pure apart from the MCP session table it closes over. */
+  readonly answer: (caller: Caller) => Answer | Fault
+}
+
+export interface ToolListCall extends Entered {
+  readonly kind: 'tool-list'
+  /** One server's endpoint, or null for the aggregate. */
+  readonly server: string | null
+}
+
+export interface ToolCall extends Entered {
+  readonly kind: 'tool-call'
+  readonly server: string | null
+  /** As the caller wrote it: outward on the aggregate, the server's own on its endpoint. */
+  readonly name: string
+  readonly args: Readonly<Record<string, unknown>>
+  readonly meta: Readonly<Record<string, unknown>>
+  readonly signal: AbortSignal
+  readonly onProgress: Invocation['onProgress']
+  /**
+   * What the door still has to compare once the tool is known and allowed (headers its schema asks for). Asked after
+   * the decision, so that a tool the caller may not see is not told apart from an unknown one.
+   */
+  readonly verify?: ((tool: Tool) => Fault | null) | undefined
+}
+
+/** What a holder does with sessions. `body` is parsed strictly but not validated. */
+export interface SessionCall extends Entered {
+  readonly kind: 'session'
+  readonly operation: 'mint' | 'read' | 'top-up' | 'revoke' | 'trace'
+  readonly session: string | null
+  readonly body: unknown
+}
+
+export interface AdminCall extends Entered {
+  readonly kind: 'admin'
+  /** `accounts.create` and the like: a name from the table in execute/admin.ts. */
+  readonly operation: string
+  /** Id in the path. */
+  readonly subject: string | null
+  readonly query: Readonly<Record<string, string>>
+  readonly body: unknown
+}
+
+/** A request that could not be read. Whoever sent it is told why, once it is known who that is. */
+export interface UnreadableCall extends Entered {
+  readonly kind: 'unreadable'
+  readonly flaw: Fault
+}
+
+export type Call =
+  | UnreadableCall
+  | LlmCall
+  | ModelListCall
+  | McpProtocolCall
+  | ToolListCall
+  | ToolCall
+  | SessionCall
+  | AdminCall
+export type CallKind = Call['kind']
+
+/** What `admit` found: who asks, the thing it may do, or why it may not. */
+export interface Admitted {
+  readonly caller: Caller
+  /** Set for tool calls: the tool that was decided on. */
+  readonly tool: Tool | null
+  /** Rule id of the decision, for the ledger; null where no rule applies. */
+  readonly rule: string | null
+  /** The caller is known but may not make this call: why. */
+  readonly refusal: Fault | null
+}
+
+/** A model behind a provider, as one try would call it. */
+export interface ModelTarget {
+  readonly provider: string
+  /** The name the provider knows. */
+  readonly model: string
+  readonly timeoutMs: number | null
+}
+
+/** One try. `hold` is what it may cost at most; `cap` the output cap that makes this true, null where none is needed. */
+export interface Attempt {
+  readonly target: ModelTarget | null
+  readonly hold: Amounts
+  readonly cap: number | null
+}
+
+/** A whole answer or stream on its way to the caller: made by `translate`, fed by `execute`. */
+export interface Lane {
+  head(status: number, headers: Readonly<Record<string, string | string[] | undefined>>): void
+  /** @returns `wait` until the reply drains, or `stop`: nothing more is wanted, ask for the ending */
+  data(chunk: Buffer): 'more' | 'wait' | 'stop'
+  /** Upstream ended cleanly, or `stop` was said. */
+  end(): Ending
+  /** Upstream failed, or the caller hung up (null). */
+  fail(fault: Fault | null): Ending
+}
+
+export type Trigger = 'error' | 'rate_limit' | 'timeout'
+
+export interface Plan {
+  /** In order of preference; one null where no model is involved. */
+  readonly targets: readonly (ModelTarget | null)[]
+  readonly on: readonly Trigger[]
+}
+
+/** Open reservation of one attempt over the whole account path. Resolves exactly once. */
+export interface Hold {
+  readonly amounts: Readonly<Amounts>
+  readonly open: boolean
+  /** Replaces the hold by what was used. @returns false when it had been resolved before (nothing happens) */
+  settle(actual: Readonly<Amounts>): boolean
+}
+
+/** How an attempt ended. `answer` and `tail` are kept back until the ledger has the call. */
+export interface Ending {
+  readonly outcome: 'answered' | 'fault' | 'hangup' | 'truncated'
+  readonly fault: Fault | null
+  readonly usage: Usage
+  readonly answer: Answer | null
+  /** Last bytes of a stream, sent after the ledger has the call. */
+  readonly tail: Buffer | null
+  /** Upstream's HTTP status where there was one. */
+  readonly status: number | null
+  /** Ms from dispatch to the first byte, or null. */
+  readonly firstByteMs: number | null
+  /** Ms from dispatch to the end, or null. */
+  readonly upstreamMs: number | null
+  /** Header name, value, name, value... of upstream that are passed on. */
+  readonly upstreamHeaders: readonly string[]
+  /** The request may have reached the upstream, so it counts. */
+  readonly dispatched: boolean
+}
+
+/** An ending with everything that is usual left out. */
+export function endingOf(outcome: Ending['outcome'], part: Partial<Ending>): Ending {
+  return {
+    outcome,
+    fault: null,
+    usage: noUsage,
+    answer: null,
+    tail: null,
+    status: null,
+    firstByteMs: null,
+    upstreamMs: null,
+    upstreamHeaders: [],
+    dispatched: false,
+    ...part,
+  }
+}
+
+/** One line of the ledger: an attempt, or a call refused before any (attempt 0). Amounts are what was charged. */
+export interface LedgerRow {
+  readonly id: string
+  readonly call: string
+  readonly attempt: number
+  readonly at: number
+  readonly account: string
+  readonly session: string | null
+  readonly kind: CallKind
+  readonly model: string | null
+  readonly provider: string | null
+  readonly upstreamModel: string | null
+  readonly tool: string | null
+  readonly rule: string | null
+  readonly outcome: Ending['outcome']
+  readonly code: string | null
+  readonly usd: number
+  readonly tokens: number
+  readonly requests: number
+  readonly tool_calls: number
+  readonly input: number
+  readonly output: number
+  readonly cacheRead: number
+  readonly cacheWrite: number
+  readonly reasoning: number
+  readonly usageSource: Usage['source']
+  readonly priceVersion: string | null
+  readonly latencyMs: number
+  readonly firstByteMs: number | null
+  readonly step: string | null
+  readonly traceparent: string | null
+  readonly labels: string | null
+}

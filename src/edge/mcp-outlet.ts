@@ -1,0 +1,139 @@
+/**
+ * The HTTP answer to one POST of MCP: a JSON document when nothing came before the result, an event stream when
+ * progress did, an array for a batch.
+ * @module
+ */
+import type { ReplyFacts } from '../call.ts'
+import type { Json } from '../mcp/wire/jsonrpc.ts'
+import { sseKeepAlive, sseMessage } from '../mcp/wire/sse.ts'
+import { httpReply, nobody } from './reply.ts'
+import type { Exchange } from './route.ts'
+
+/** Header name, value, name, value... */
+export type HeaderList = readonly string[]
+
+export interface Outlet {
+  /** Something has been sent. */
+  readonly started: boolean
+  /** Whether messages can come before the answer. */
+  readonly streams: boolean
+  /** A message that belongs to the request and comes before its answer; dropped for a client that does not read. */
+  message(body: Json): void
+  /** The answer of one request, and with it the end. @param body null for an answer without content */
+  end(status: number, headers: HeaderList, body: Json | null, facts: ReplyFacts): void
+  /** The connection closed before the end. */
+  onHangup(listener: () => void): void
+}
+
+/** Between comments on an open stream, ms: proxies cut what is silent for a minute. */
+export const keepAliveMs = 15_000
+/** Unread bytes after which a client gets no more progress. */
+const maxUnread = 1024 * 1024
+
+const streamHeaders = ['content-type', 'text/event-stream', 'cache-control', 'no-store', 'x-accel-buffering', 'no']
+const jsonHeaders = ['content-type', 'application/json']
+
+/** @param acceptsStream the client reads event streams and this exchange may become one */
+export function singleOutlet(exchange: Exchange, acceptsStream: boolean): Outlet {
+  const { outgoing } = exchange
+  const reply = replyOf(exchange)
+  let keepAlive: NodeJS.Timeout | undefined
+
+  return {
+    get started() {
+      return reply.started
+    },
+    streams: acceptsStream,
+    message(body) {
+      if (!acceptsStream || reply.closed || outgoing.writableEnded) return
+      if (!reply.started) {
+        reply.begin(200, streamHeaders, nobody)
+        keepAlive = keptAlive(exchange)
+      }
+      if (outgoing.writableLength <= maxUnread) reply.write(Buffer.from(sseMessage(JSON.stringify(body))))
+    },
+    end(status, headers, body, facts) {
+      clearInterval(keepAlive)
+      if (reply.closed || outgoing.writableEnded) return
+      if (reply.started) reply.finish(body === null ? null : Buffer.from(sseMessage(JSON.stringify(body))))
+      else reply.answer(whole(status, headers, body), facts)
+    },
+    onHangup: reply.onHangup,
+  }
+}
+
+/** Collects the answers of a batch's requests; the last one sends them all. Progress has no place in it. */
+export function batchOutlets(exchange: Exchange, requests: number): readonly Outlet[] {
+  const reply = replyOf(exchange)
+  const answers: Json[] = []
+  let open = requests
+  let status = 200
+  let shared: HeaderList = []
+  const one = (): Outlet => {
+    let ended = false
+    return {
+      started: false,
+      streams: false,
+      message() {},
+      end(code, headers, body, facts) {
+        if (ended) return
+        ended = true
+        // Each element has its own verdict in its own message; only what concerns the whole exchange is a status.
+        if (code === 401 || code === 503) {
+          status = code
+          shared = headers
+        }
+        if (body !== null) answers.push(body)
+        if (--open > 0 || reply.closed) return
+        reply.answer(answers.length === 0 ? whole(202, [], null) : whole(status, shared, answers), facts)
+      },
+      onHangup() {},
+    }
+  }
+  return Array.from({ length: requests }, one)
+}
+
+/** An event stream that belongs to no request. @returns how to write to it and how to end it */
+export function openStream(exchange: Exchange, onClose: () => void) {
+  const { outgoing } = exchange
+  const reply = replyOf(exchange)
+  reply.begin(200, streamHeaders, nobody)
+  // The first bytes tell clients and proxies that the stream is there.
+  reply.write(Buffer.from(sseKeepAlive))
+  const keepAlive = keptAlive(exchange)
+  outgoing.on('close', () => {
+    clearInterval(keepAlive)
+    onClose()
+  })
+  return {
+    message(body: Json): void {
+      if (outgoing.writableLength <= maxUnread && !outgoing.writableEnded)
+        reply.write(Buffer.from(sseMessage(JSON.stringify(body))))
+    },
+    end(): void {
+      clearInterval(keepAlive)
+      if (!outgoing.writableEnded) reply.finish(null)
+    },
+  }
+}
+
+function whole(status: number, headers: HeaderList, body: Json | readonly Json[] | null) {
+  const bytes = body === null ? Buffer.alloc(0) : Buffer.from(JSON.stringify(body))
+  return {
+    kind: 'bytes',
+    status,
+    headers: body === null ? headers : [...jsonHeaders, ...headers],
+    body: bytes,
+  } as const
+}
+
+function keptAlive(exchange: Exchange): NodeJS.Timeout {
+  const timer = setInterval(() => exchange.outgoing.write(sseKeepAlive), keepAliveMs)
+  timer.unref()
+  exchange.outgoing.on('close', () => clearInterval(timer))
+  return timer
+}
+
+function replyOf({ outgoing, id, traceparent, startedAt, gateway }: Exchange) {
+  return httpReply({ outgoing, id, traceparent, startedAt, mono: gateway.clock.mono })
+}

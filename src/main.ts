@@ -1,0 +1,240 @@
+/**
+ * Builds the gateway from its settings, opens its doors, and closes them again. The only reader of process.env.
+ * @module
+ */
+import { randomBytes } from 'node:crypto'
+import { cpSync, existsSync, mkdirSync } from 'node:fs'
+import type { Server } from 'node:http'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import type { Target } from './call.ts'
+import { describeFault } from './config/document.ts'
+import { type ConfigHolder, createConfigHolder } from './config/watch.ts'
+import { allRoutes, type Door, openDoor } from './edge/server.ts'
+import { createEgress } from './egress.ts'
+import { createEscrow } from './escrow/escrow.ts'
+import { fault } from './fault.ts'
+import { walk } from './flow.ts'
+import type { Gateway, Log } from './gateway.ts'
+import { createDirectory } from './identity/directory.ts'
+import { createCatalogue } from './mcp/catalogue.ts'
+import { openLog } from './record/log.ts'
+import { openMetrics } from './record/metrics.ts'
+import { openWriter } from './record/writer.ts'
+import { derive, masterKey, secretReader } from './secrets.ts'
+import { type Flags, SettingError, type Settings, settingsFrom } from './settings.ts'
+import { openSqlite } from './stores/sqlite.ts'
+import { openTargets } from './targets/targets.ts'
+import { type Welcome, welcome } from './welcome.ts'
+
+/** A gateway that is listening. */
+export interface Running {
+  readonly gateway: Gateway
+  readonly url: string
+  readonly welcome: Welcome
+  /** Stops taking calls, lets those at work end (at most `graceMs`), writes everything and closes. */
+  stop(graceMs?: number): Promise<void>
+}
+
+const defaultGraceMs = 30_000
+const clock = { now: Date.now, mono: () => performance.now() }
+
+/** Settings of this process. @throws {SettingError} */
+export function readSettings(flags: Flags): Settings {
+  return settingsFrom(process.env, flags, process.cwd())
+}
+
+/** The environment for the commands that talk to a running gateway. */
+export function clientEnvironment(): { readonly url: string; readonly adminKey: string | undefined } {
+  const { GATEHOUSE_PUBLIC_URL, PORT, GATEHOUSE_ADMIN_KEY } = process.env
+  return { url: GATEHOUSE_PUBLIC_URL || `http://127.0.0.1:${PORT || 8787}`, adminKey: GATEHOUSE_ADMIN_KEY }
+}
+
+/**
+ * Starts a gateway.
+ *
+ * @throws {SettingError | Error} with a message for a person: what is wrong and what to do
+ */
+export async function start(settings: Settings): Promise<Running> {
+  seed(settings.home)
+  const secret = secretReader(settings)
+  const master = masterKey(settings, randomBytes)
+  const stream = openLog(1, settings.logLevel)
+  const { log } = stream
+  const config = await readConfig(settings, secret, log, (swap) => swapTargets(swap))
+  const store = await openSqlite(settings.database, { log })
+  const ledger = openWriter(store)
+  const escrow = createEscrow(clock.now)
+  const directory = createDirectory({
+    store,
+    now: clock.now,
+    pepper: derive(master, 'key pepper'),
+    onLoad: async (account, balances) => {
+      escrow.attach(account, balances)
+      await escrow.refresh(account, (since) => store.ledger.sumSince(account.id, since))
+    },
+  })
+  const egress = createEgress({ allowPrivate: settings.allowPrivate })
+  const deps = { egress, secret, clock, random: randomBytes, log, home: settings.home }
+  let targets: ReadonlyMap<string, Target> = openTargets(config.current().servers, deps, new Map())
+  function swapTargets(servers: Parameters<typeof openTargets>[0]): void {
+    targets = openTargets(servers, deps, targets)
+    warm(targets)
+  }
+  const doors: Door[] = []
+  const gateway: Gateway = {
+    clock,
+    random: randomBytes,
+    get config() {
+      return config.current()
+    },
+    directory,
+    escrow,
+    store,
+    ledger,
+    egress,
+    catalogue: createCatalogue(() => targets),
+    log,
+    metrics: openMetrics({
+      openHolds: escrow.open,
+      inFlight: () => doors.reduce((sum, door) => sum + door.inFlight(), 0),
+      epoch: () => config.current().epoch,
+    }),
+    secret,
+    publicUrl: settings.publicUrl ?? '',
+    draining: false,
+    running: new Set(),
+    reload: config.reload,
+  }
+  const greeting = await welcome(gateway, settings)
+  const listening = await openDoors(gateway, settings, doors)
+  Object.assign(gateway, { publicUrl: settings.publicUrl ?? listening.url })
+  warm(targets)
+  log.info({ url: listening.url, home: settings.home, epoch: config.current().epoch }, 'listening')
+  return {
+    gateway,
+    url: listening.url,
+    welcome: greeting,
+    async stop(graceMs = defaultGraceMs) {
+      gateway.draining = true
+      log.info({ graceMs }, 'draining')
+      await drain(gateway, doors, graceMs)
+      await ledger.close()
+      await config.close()
+      await Promise.all([...targets.values()].map((target) => target.close()))
+      await egress.close()
+      await store.close()
+      log.info({}, 'stopped')
+      stream.close()
+    },
+  }
+}
+
+/** A home without a registry gets the one that ships, so that an empty folder serves. */
+function seed(home: string): void {
+  const shipped = fileURLToPath(new URL('..', import.meta.url))
+  mkdirSync(home, { recursive: true })
+  for (const folder of ['registry', 'policies']) {
+    if (!existsSync(join(home, folder))) cpSync(join(shipped, folder), join(home, folder), { recursive: true })
+  }
+  if (!existsSync(join(home, 'examples'))) {
+    for (const folder of ['examples/petstore', 'examples/files']) {
+      if (existsSync(join(shipped, folder))) cpSync(join(shipped, folder), join(home, folder), { recursive: true })
+    }
+  }
+}
+
+async function readConfig(
+  settings: Settings,
+  secret: (ref: string) => string,
+  log: Log,
+  onServers: (servers: Parameters<typeof openTargets>[0]) => void,
+): Promise<ConfigHolder> {
+  const holder = await createConfigHolder({
+    home: settings.home,
+    secretExists(ref) {
+      try {
+        return secret(ref) !== ''
+      } catch {
+        return false
+      }
+    },
+    onSwap(config) {
+      onServers(config.servers)
+      log.info({ epoch: config.epoch, hash: config.hash }, 'configuration swapped')
+    },
+    onFault: (text) => log.error({ fault: text }, 'configuration refused; the last good one stays'),
+  })
+  if ('faults' in holder)
+    throw new SettingError(`the configuration has faults:\n${holder.faults.map(describeFault).join('\n')}`)
+  return holder
+}
+
+/** Reads catalogues in the background: nobody waits for a tool server. */
+function warm(targets: ReadonlyMap<string, Target>): void {
+  for (const target of targets.values()) if (target.state().status !== 'disabled') void target.refresh()
+}
+
+async function openDoors(gateway: Gateway, settings: Settings, doors: Door[]): Promise<{ readonly url: string }> {
+  const routes = allRoutes(walk)
+  const isAdmin = (path: string) => path.startsWith('/admin/')
+  const hosts = new Set<string>()
+  const origins = new Set<string>()
+  if (settings.publicUrl !== null) {
+    const { hostname, origin } = new URL(settings.publicUrl)
+    hosts.add(hostname)
+    origins.add(origin)
+  }
+  const open = async (chosen: typeof routes, host: string, port: number) => {
+    const door = openDoor(gateway, chosen, { hosts, origins })
+    doors.push(door)
+    const bound = await listen(door.server, host, port)
+    for (const name of ['localhost', '127.0.0.1', '[::1]']) origins.add(`http://${name}:${bound}`)
+    return bound
+  }
+  const { host, port, adminPort } = settings
+  const bound = await open(adminPort === null ? routes : routes.filter(({ path }) => !isAdmin(path)), host, port)
+  if (adminPort !== null)
+    await open(
+      routes.filter(({ path }) => isAdmin(path)),
+      '127.0.0.1',
+      adminPort,
+    )
+  const shown = host === '0.0.0.0' || host === '::' ? '127.0.0.1' : host.includes(':') ? `[${host}]` : host
+  return { url: `http://${shown}:${bound}` }
+}
+
+function listen(server: Server, host: string, port: number): Promise<number> {
+  return new Promise((resolve, reject) => {
+    server.once('error', (error: NodeJS.ErrnoException) => {
+      const why =
+        error.code === 'EADDRINUSE'
+          ? `port ${port} on ${host} is in use; choose another with --port or PORT`
+          : error.message
+      reject(new SettingError(why))
+    })
+    server.listen({ host, port, backlog: 8192 }, () => {
+      const address = server.address()
+      resolve(typeof address === 'object' && address !== null ? address.port : port)
+    })
+  })
+}
+
+/** No new connections; calls at work end by themselves or, when the time is up, with a fault of ours. */
+async function drain(gateway: Gateway, doors: readonly Door[], graceMs: number): Promise<void> {
+  const closed = doors.map((door) => new Promise<void>((resolve) => door.server.close(() => resolve())))
+  for (const door of doors) door.server.closeIdleConnections()
+  const idle = setInterval(() => {
+    for (const door of doors) door.server.closeIdleConnections()
+  }, 50)
+  const late = setTimeout(() => {
+    for (const stop of gateway.running) stop(fault({ code: 'draining' }))
+    // What has not ended by its fault within a moment is cut.
+    setTimeout(() => {
+      for (const door of doors) door.server.closeAllConnections()
+    }, 1000).unref()
+  }, graceMs)
+  await Promise.all(closed)
+  clearInterval(idle)
+  clearTimeout(late)
+}

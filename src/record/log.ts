@@ -1,0 +1,62 @@
+/** Structured log lines on one stream: pino for events, hand-written lines for calls, batched off the request path. @module */
+import pino from 'pino'
+import type { CallSummary, Log } from '../gateway.ts'
+
+export interface LogStream {
+  readonly log: Log
+  /** Writes what waits, then no more is buffered. */
+  flush(): void
+  close(): void
+}
+
+/** How long a line may wait; a crash loses at most this much of the log, never of the ledger. */
+const flushEveryMs = 200
+
+/** Names whose values never reach a log line, wherever they stand. */
+const secretNames = ['authorization', 'key', 'token', 'secret', 'password', 'cookie', 'x-api-key', 'x-goog-api-key']
+
+/**
+ * @param fd file descriptor to write to
+ * @param level least level that is written; calls are `info`
+ */
+export function openLog(fd: number, level: string): LogStream {
+  const destination = pino.destination({ fd, sync: false, minLength: 64 * 1024, maxWrite: 1024 * 1024 })
+  // Whoever read the log is gone; that is no reason to stop serving.
+  destination.on('error', () => {})
+  const paths = secretNames.flatMap((name) => [`["${name}"]`, `*["${name}"]`])
+  const logger = pino({ level, base: null, redact: { paths, censor: '[redacted]' } }, destination)
+  const calls = logger.isLevelEnabled('info')
+  const timer = setInterval(() => destination.flush(), flushEveryMs)
+  timer.unref()
+  return {
+    log: {
+      debug: (fields, message) => logger.debug(fields, message),
+      info: (fields, message) => logger.info(fields, message),
+      warn: (fields, message) => logger.warn(fields, message),
+      error: (fields, message) => logger.error(fields, message),
+      call(summary) {
+        if (calls) destination.write(line(summary))
+      },
+    },
+    flush: () => destination.flushSync(),
+    close() {
+      clearInterval(timer)
+      destination.flushSync()
+      if (fd > 2) destination.end()
+    },
+  }
+}
+
+/** One call as a JSON line. Only names from outside are escaped; the rest is made here. */
+function line({ call, admitted, ending, attempts, provider, model, usd, latencyMs }: CallSummary): string {
+  const account =
+    admitted?.caller.role === 'holder' ? admitted.caller.account.id : (admitted?.caller.role ?? 'anonymous')
+  let out = `{"level":30,"time":${call.at},"msg":"call","id":"${call.id}","kind":"${call.kind}","account":"${account}"`
+  if ('facts' in call) out += `,"asked":${JSON.stringify(call.facts.model)}`
+  if (provider !== null) out += `,"provider":${JSON.stringify(provider)},"model":${JSON.stringify(model)}`
+  if (call.kind === 'tool-call') out += `,"tool":${JSON.stringify(call.name.slice(0, 200))}`
+  if (call.kind === 'admin' || call.kind === 'session') out += `,"operation":"${call.operation}"`
+  if (ending.fault !== null) out += `,"code":"${ending.fault.code}"`
+  const { input, output } = ending.usage
+  return `${out},"outcome":"${ending.outcome}","attempts":${attempts},"input":${input},"output":${output},"micro_usd":${usd},"ms":${latencyMs.toFixed(2)}}\n`
+}

@@ -1,0 +1,109 @@
+/** What the environment and the command line say, checked. Pure: the environment is passed in. @module */
+import { isAbsolute, resolve } from 'node:path'
+import { parseAllowance } from './egress.ts'
+
+export interface Settings {
+  /** Absolute: holds registry/, policies/ and data/. */
+  readonly home: string
+  readonly host: string
+  readonly port: number
+  /** The admin plane on a loopback listener of its own, or null: on the same one. */
+  readonly adminPort: number | null
+  readonly publicUrl: string | null
+  readonly masterKey: string | null
+  readonly adminKey: string | null
+  /** Path of the SQLite file. */
+  readonly database: string
+  readonly allowPrivate: readonly string[]
+  readonly logLevel: string
+  /** Resolves `env:NAME` and `file:PATH`. @throws {Error} naming the reference, never its value */
+  readonly environment: Readonly<Record<string, string | undefined>>
+}
+
+export interface Flags {
+  readonly home?: string | undefined
+  readonly port?: string | undefined
+  readonly host?: string | undefined
+  readonly workers?: string | undefined
+}
+
+/** @throws {SettingError} saying which setting is wrong and what it should be */
+export function settingsFrom(env: Readonly<Record<string, string | undefined>>, flags: Flags, cwd: string): Settings {
+  const home = resolve(cwd, flags.home ?? given(env.GATEHOUSE_HOME) ?? '.')
+  const workers = flags.workers ?? given(env.GATEHOUSE_WORKERS) ?? '1'
+  if (workers !== '1') throw new SettingError('--workers: this version runs one process per data folder; leave it out')
+  if (given(env.REDIS_URL) !== undefined)
+    throw new SettingError('REDIS_URL: this version keeps hot state in its one process; leave it out')
+  const host = flags.host ?? given(env.HOST) ?? '127.0.0.1'
+  const adminKey = given(env.GATEHOUSE_ADMIN_KEY) ?? null
+  if (adminKey !== null && adminKey.length < 24)
+    throw new SettingError('GATEHOUSE_ADMIN_KEY: needs at least 24 characters')
+  if (!isLoopback(host) && adminKey === null) {
+    throw new SettingError(
+      `HOST ${host} is reachable from outside: set GATEHOUSE_ADMIN_KEY (24 characters or more) first`,
+    )
+  }
+  const allowPrivate = list(env.GATEHOUSE_ALLOW_PRIVATE)
+  for (const entry of allowPrivate) {
+    const parsed = parseAllowance(entry)
+    if (typeof parsed === 'string') throw new SettingError(`GATEHOUSE_ALLOW_PRIVATE: ${parsed}`)
+  }
+  return {
+    home,
+    host,
+    port: portOf('PORT', flags.port ?? given(env.PORT) ?? '8787'),
+    adminPort:
+      given(env.GATEHOUSE_ADMIN_PORT) === undefined
+        ? null
+        : portOf('GATEHOUSE_ADMIN_PORT', env.GATEHOUSE_ADMIN_PORT as string),
+    publicUrl: urlOf(given(env.GATEHOUSE_PUBLIC_URL)),
+    masterKey: given(env.GATEHOUSE_MASTER_KEY) ?? null,
+    adminKey,
+    database: databaseOf(given(env.DATABASE_URL), home),
+    allowPrivate,
+    logLevel: levelOf(given(env.GATEHOUSE_LOG_LEVEL) ?? 'info'),
+    environment: env,
+  }
+}
+
+export class SettingError extends Error {}
+
+export function isLoopback(host: string): boolean {
+  return host === 'localhost' || host === '::1' || /^127\.\d{1,3}\.\d{1,3}\.\d{1,3}$/.test(host)
+}
+
+function given(value: string | undefined): string | undefined {
+  return value === undefined || value === '' ? undefined : value
+}
+
+function list(value: string | undefined): string[] {
+  return (value ?? '').split(/[\s,]+/).filter((entry) => entry !== '')
+}
+
+function portOf(name: string, text: string): number {
+  const port = Number(text)
+  if (!/^[0-9]{1,5}$/.test(text) || port > 65_535) throw new SettingError(`${name}: "${text}" is no port`)
+  return port
+}
+
+function urlOf(text: string | undefined): string | null {
+  if (text === undefined) return null
+  const url = URL.parse(text)
+  if (url === null || !/^https?:$/.test(url.protocol) || url.search !== '' || url.hash !== '') {
+    throw new SettingError('GATEHOUSE_PUBLIC_URL: must be an http or https URL without query')
+  }
+  return text.replace(/\/+$/, '')
+}
+
+function databaseOf(text: string | undefined, home: string): string {
+  if (text === undefined) return resolve(home, 'data/gatehouse.db')
+  if (!text.startsWith('sqlite:'))
+    throw new SettingError('DATABASE_URL: this version keeps its store in SQLite; write sqlite:PATH')
+  const path = text.slice('sqlite:'.length)
+  return isAbsolute(path) ? path : resolve(home, path)
+}
+
+function levelOf(text: string): string {
+  if (['debug', 'info', 'warn', 'error', 'silent'].includes(text)) return text
+  throw new SettingError('GATEHOUSE_LOG_LEVEL: must be debug, info, warn, error or silent')
+}

@@ -1,0 +1,49 @@
+/** Shapes that every row about the outside shares: durations, allowances for private addresses, upstream URLs. @module */
+import { z } from 'zod'
+
+const factors: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 }
+
+/** A duration as people write it (`500ms`, `5s`, `2m`); milliseconds after parsing. */
+export const duration = z
+  .string()
+  .regex(/^[0-9]{1,9}(ms|s|m|h)$/, 'must be a duration like 500ms, 5s or 2m')
+  .transform(milliseconds)
+  .refine((ms) => ms >= 1 && ms <= 86_400_000, 'must be between 1ms and 24h')
+
+/** @param text a duration that has been checked against the pattern above */
+function milliseconds(text: string): number {
+  const unit = text.replace(/^[0-9]+/, '')
+  return Number.parseInt(text, 10) * (factors[unit] ?? Number.NaN)
+}
+
+/**
+ * Private addresses an upstream may live on, one `CIDR:port` each (`127.0.0.1/32:11434`, `[::1/128]:8080`).
+ * Exact ports only: a range of ports would open every other service of that host to whoever can edit a URL.
+ */
+export const allowPrivate = z.array(
+  z
+    .string()
+    .regex(
+      /^([0-9]{1,3}(\.[0-9]{1,3}){3}\/[0-9]{1,2}|\[[0-9a-fA-F:.]+\/[0-9]{1,3}\]):[0-9]{1,5}$/,
+      'must be CIDR:port, for example 127.0.0.1/32:11434 or [::1/128]:8080',
+    ),
+)
+
+/** An http(s) URL of an upstream. Credentials belong in `auth`, so a URL that carries them is refused. */
+export const upstreamUrl = z.string().superRefine((text, context) => {
+  const url = URL.parse(text)
+  const why =
+    url === null || (url.protocol !== 'https:' && url.protocol !== 'http:')
+      ? 'must be an http or https URL'
+      : url.username !== '' || url.password !== ''
+        ? 'must not carry credentials; use auth'
+        : url.hash !== ''
+          ? 'must not have a fragment'
+          : null
+  if (why !== null) context.addIssue({ code: 'custom', message: why })
+})
+
+/** What paths are appended to: a URL without a query, without the trailing slash after parsing. */
+export const baseUrl = upstreamUrl
+  .refine((text) => !text.includes('?'), 'must not have a query')
+  .transform((text) => text.replace(/\/+$/, ''))

@@ -1,0 +1,56 @@
+import assert from 'node:assert/strict'
+import { readdirSync, readFileSync } from 'node:fs'
+import { test } from 'node:test'
+import { fileURLToPath } from 'node:url'
+import { describeFault } from '../../src/config/document.ts'
+import { jsonSchemas } from '../../src/config/json-schemas.ts'
+import { loadConfig, loadPolicyTests } from '../../src/config/load.ts'
+import { resolveModel } from '../../src/config/resolve.ts'
+import { runPolicyTests } from '../../src/policy/policy-tests.ts'
+import { priceOf } from '../../src/price.ts'
+
+const root = fileURLToPath(new URL('../..', import.meta.url))
+const result = await loadConfig(root, { secretExists: () => false, previousEpoch: 0 })
+
+test('the configuration that ships loads without a fault', () => {
+  assert.deepEqual('faults' in result ? result.faults.map(describeFault) : [], [])
+})
+
+test('the policies that ship do what their tests expect', async () => {
+  assert.ok('config' in result)
+  const read = await loadPolicyTests(root)
+  assert.ok('tests' in read)
+  assert.ok(read.tests.length > 0)
+  const wrong = runPolicyTests(result.config.policy, read.tests, new Map()).filter(({ passed }) => !passed)
+  assert.deepEqual(wrong, [])
+})
+
+test('both routes that ship can answer without any key', () => {
+  assert.ok('config' in result)
+  const { routes, providers } = result.config
+  for (const name of ['fast', 'smart']) {
+    const route = routes.get(name)
+    assert.deepEqual(
+      route?.to.filter(({ provider }) => providers.get(provider)?.lit).map(({ model }) => model),
+      ['demo'],
+    )
+  }
+})
+
+test('every target of a route that ships has a known price', () => {
+  assert.ok('config' in result)
+  for (const { to } of result.config.routes.values()) {
+    for (const { provider, model } of to) {
+      const found = resolveModel(result.config, `${provider}/${model}`)
+      assert.ok(found !== null && 'targets' in found)
+      assert.notEqual(priceOf(provider, model, found.row?.price ?? null), null, `${provider}/${model}`)
+    }
+  }
+})
+
+test('the JSON Schemas for editors are what `node scripts/schemas.ts` writes now', () => {
+  const folder = new URL('../../registry/schema/', import.meta.url)
+  const generated = jsonSchemas()
+  assert.deepEqual(readdirSync(folder).sort(), [...generated.keys()].sort())
+  for (const [name, text] of generated) assert.equal(readFileSync(new URL(name, folder), 'utf8'), text, name)
+})

@@ -1,112 +1,14 @@
 /**
- * The nouns of a request's walk: what enters (Call), who asks (Caller, Account), what is tried (Plan, Attempt),
- * how it ends (Ending) and what is kept of it (LedgerRow). Types only; every room speaks in these.
+ * The nouns of a request's walk: what enters (Call), what is tried (Plan, Attempt), how it ends (Ending) and what is
+ * kept of it (LedgerRow). With account.ts and tool.ts the words every room speaks in.
  * @module
  */
+import type { Amounts, Caller, Credential } from './account.ts'
 import type { Fault } from './fault.ts'
+import type { Invocation, Tool } from './tool.ts'
 
-/** What budgets are counted in. `usd` is always in micro-dollars (integer millionths); the rest are plain counts. */
-export type Unit = 'usd' | 'tokens' | 'requests' | 'tool_calls'
-
-/** One amount per unit, integers >= 0. */
-export type Amounts = Record<Unit, number>
-
-export const units: readonly Unit[] = ['usd', 'tokens', 'requests', 'tool_calls']
-export const nothing: Readonly<Amounts> = Object.freeze({ usd: 0, tokens: 0, requests: 0, tool_calls: 0 })
-
-export const windows = ['total', 'minute', 'hour', 'day', 'week', 'month'] as const
-export type Window = (typeof windows)[number]
-
-/** One limit of an account. `max` in the unit's integer (usd: micro-dollars). */
-export interface Limit {
-  readonly unit: Unit
-  readonly max: number
-  readonly window: Window
-  readonly action: 'stop' | 'warn'
-  readonly alertAt: readonly number[]
-}
-
-export const accountKinds = ['organization', 'team', 'user', 'application', 'feature', 'key', 'session'] as const
-export type AccountKind = (typeof accountKinds)[number]
-
-/**
- * A node of the one account tree. Keys and sessions are nodes too: a key is a leaf that can be presented, a session is
- * a leaf minted by one. A list that is null inherits, an empty list is nothing.
- */
-export interface Account {
-  readonly id: string
-  readonly parent: Account | null
-  readonly kind: AccountKind
-  readonly name: string
-  limits: readonly Limit[]
-  models: readonly string[] | null
-  tools: readonly string[] | null
-  roles: readonly string[]
-  labels: Readonly<Record<string, string>>
-  /** Milliseconds since the epoch, or null. */
-  expiresAt: number | null
-  /** Milliseconds since the epoch, or null while live. */
-  revokedAt: number | null
-  readonly createdAt: number
-}
-
-/** Who asks: the administrator, or a key or session by its leaf account. */
-export type Caller = { readonly role: 'admin' } | { readonly role: 'holder'; readonly account: Account }
-
-/** The one credential a request presented: SHA-256 (hex) of the whole token. The token itself stays in the edge. */
-export interface Credential {
-  readonly digest: string
-  /** It has the form of a key; anything else can only be the admin key. */
-  readonly isKey: boolean
-}
-
-/** A registered tool. `definition` is what its server said, verbatim, unknown fields included. */
-export interface Tool {
-  readonly server: string
-  /** The name its server knows. */
-  readonly name: string
-  /** `<server>__<name>`: the name on the aggregated endpoint. */
-  readonly outward: string
-  readonly definition: Readonly<Record<string, unknown>>
-}
-
-export const serverStatuses = ['starting', 'healthy', 'unstable', 'needs_auth', 'error', 'disabled'] as const
-export interface ServerState {
-  readonly status: (typeof serverStatuses)[number]
-  /** Safe to show: no secret, no upstream body. */
-  readonly lastFailure: string | null
-  readonly era: 'modern' | 'legacy' | null
-  readonly tools: number
-}
-
-/** One call of one tool at its server. */
-export interface Invocation {
-  readonly callId: string
-  readonly tool: Tool
-  readonly args: Readonly<Record<string, unknown>>
-  /** `_meta` of the request without the reserved protocol keys. */
-  readonly meta: Readonly<Record<string, unknown>>
-  readonly timeoutMs: number
-  /** Aborted when the caller cancels; the server is told. */
-  readonly signal: AbortSignal
-  /** Called for each progress notification of this call, with its params minus the token. */
-  readonly onProgress: ((params: Record<string, unknown>) => void) | null
-}
-
-/** A tool result as its server gave it (a CallToolResult object, unknown fields included), or why there is none. */
-export type ToolOutcome = { readonly result: Readonly<Record<string, unknown>> } | { readonly fault: Fault }
-
-/** A tool server of any kind. Listing never waits: `tools()` is the last known catalogue. */
-export interface Target {
-  readonly id: string
-  readonly kind: string
-  state(): ServerState
-  tools(): readonly Tool[]
-  /** Connects where needed and reads the catalogue again. Never throws: a failure is a state. */
-  refresh(): Promise<void>
-  call(invocation: Invocation): Promise<ToolOutcome>
-  close(): Promise<void>
-}
+export * from './account.ts'
+export * from './tool.ts'
 
 /** Token counts of one attempt. `source` says who counted. */
 export interface Usage {
@@ -270,10 +172,33 @@ export interface SessionCall extends Entered {
   readonly body: unknown
 }
 
+/** What an administrator can ask for. */
+export const adminOperations = [
+  'accounts.create',
+  'accounts.list',
+  'accounts.read',
+  'accounts.update',
+  'accounts.revoke',
+  'keys.create',
+  'keys.list',
+  'keys.read',
+  'keys.update',
+  'keys.revoke',
+  'sessions.list',
+  'sessions.read',
+  'sessions.revoke',
+  'servers.list',
+  'servers.read',
+  'usage',
+  'ledger',
+  'audit',
+  'reload',
+] as const
+export type AdminOperation = (typeof adminOperations)[number]
+
 export interface AdminCall extends Entered {
   readonly kind: 'admin'
-  /** `accounts.create` and the like: a name from the table in execute/admin.ts. */
-  readonly operation: string
+  readonly operation: AdminOperation
   /** Id in the path. */
   readonly subject: string | null
   readonly query: Readonly<Record<string, string>>

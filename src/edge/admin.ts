@@ -1,6 +1,6 @@
 /** The admin door: every operation of the admin plane with its address. @module */
 import { z } from 'zod'
-import type { AdminOperation } from '../execute/admin.ts'
+import type { AdminOperation } from '../call.ts'
 import { Fault } from '../fault.ts'
 import type { Walk } from '../flow.ts'
 import { accountSchema, changeSchema, keySchema } from '../identity/requests.ts'

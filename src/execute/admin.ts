@@ -1,5 +1,5 @@
 /** The admin plane: accounts, keys, sessions, servers, and what was used. One function per operation. @module */
-import type { AdminCall, Admitted, Answer } from '../call.ts'
+import type { AdminCall, AdminOperation, Admitted, Answer } from '../call.ts'
 import { Fault, fault } from '../fault.ts'
 import type { Gateway } from '../gateway.ts'
 import { maxDepth } from '../identity/directory.ts'
@@ -12,7 +12,7 @@ import { accountView, amountsOut, standingOf, when } from './account-view.ts'
 type Operation = (gateway: Gateway, call: AdminCall) => Promise<Answer | Fault>
 type Kinds = 'account' | 'key' | 'session'
 
-const operations = {
+const operations: Readonly<Record<AdminOperation, Operation>> = {
   'accounts.create': createAccount,
   'accounts.list': (gateway, call) => list(gateway, call, 'account'),
   'accounts.read': (gateway, call) => readOne(gateway, call, 'account'),
@@ -39,14 +39,10 @@ const operations = {
     return page instanceof Fault ? page : ok({ data: await gateway.store.audit.page(page) })
   },
   reload,
-} satisfies Record<string, Operation>
-
-export type AdminOperation = keyof typeof operations
-export const adminOperations = Object.keys(operations) as AdminOperation[]
+}
 
 export function admin(gateway: Gateway, call: AdminCall, _admitted: Admitted): Promise<Answer | Fault> {
-  const run = operations[call.operation as AdminOperation] as Operation | undefined
-  return run === undefined ? Promise.resolve(fault({ code: 'not_found', what: 'The operation' })) : run(gateway, call)
+  return operations[call.operation](gateway, call)
 }
 
 async function createAccount(gateway: Gateway, call: AdminCall): Promise<Answer | Fault> {

@@ -1,5 +1,6 @@
 /** Shapes that every row about the outside shares: durations, allowances for private addresses, upstream URLs. @module */
 import { z } from 'zod'
+import { parseAllowance } from '../egress.ts'
 
 const factors: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 }
 
@@ -17,16 +18,14 @@ function milliseconds(text: string): number {
 }
 
 /**
- * Private addresses an upstream may live on, one `CIDR:port` each (`127.0.0.1/32:11434`, `[::1/128]:8080`).
+ * Private addresses an upstream may live on, one `CIDR:port` each (`127.0.0.1/32:11434`, `[::1]/128:8080`).
  * Exact ports only: a range of ports would open every other service of that host to whoever can edit a URL.
  */
 export const allowPrivate = z.array(
-  z
-    .string()
-    .regex(
-      /^([0-9]{1,3}(\.[0-9]{1,3}){3}\/[0-9]{1,2}|\[[0-9a-fA-F:.]+\/[0-9]{1,3}\]):[0-9]{1,5}$/,
-      'must be CIDR:port, for example 127.0.0.1/32:11434 or [::1/128]:8080',
-    ),
+  z.string().superRefine((text, context) => {
+    const parsed = parseAllowance(text)
+    if (typeof parsed === 'string') context.addIssue({ code: 'custom', message: parsed })
+  }),
 )
 
 /** An http(s) URL of an upstream. Credentials belong in `auth`, so a URL that carries them is refused. */

@@ -143,7 +143,7 @@ function signalGroup(child: ChildProcess, signal: NodeJS.Signals): void {
  * gives the child a moment to leave by itself and then ends its group.
  */
 function watchdog(group: number): ChildProcess {
-  const script = 'read _; sleep 2; kill -KILL -- "-$1"'
+  const script = 'read _; sleep 2; kill -s KILL -- "-$1"'
   const guard = spawn('/bin/sh', ['-c', script, 'gatehouse-watchdog', String(group)], {
     stdio: ['pipe', 'ignore', 'ignore'],
     env: { PATH: '/usr/bin:/bin' },

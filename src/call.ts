@@ -100,6 +100,11 @@ export interface Span {
   readonly end: number
 }
 
+/** A member's value in the body. */
+export interface NamedSpan extends Span {
+  readonly key: string
+}
+
 /** An output cap as the caller wrote it. */
 export interface OutputCap {
   readonly name: string
@@ -119,6 +124,8 @@ export interface LlmFacts {
   readonly streamOptionsSpan: Span | null
   readonly streamOptions: Readonly<Record<string, unknown>> | null
   readonly cap: OutputCap | null
+  /** Where no cap is set: the members that say so with a null, by name. */
+  readonly unsetCaps: readonly NamedSpan[]
   /** Answers asked for (`n`, `best_of`), 1 when absent. */
   readonly choices: number
   /** Upper bound of input tokens: no tokenizer makes more tokens than bytes; media parts count apart. */

@@ -114,7 +114,7 @@ function factsOf(gateway: Gateway, { admitted, tried, open }: Passage, ending: E
     attempts: tried.length + (open === null ? 0 : 1),
     cost: ending === null ? null : tried.reduce((sum, { settlement }) => sum + settlement.charged.usd, 0),
     remaining: ending === null || account === null ? null : gateway.escrow.free(account),
-    upstreamMs: ending?.upstreamMs ?? null,
+    upstreamMs: tried.reduce<number | null>((sum, one) => (sum ?? 0) + (one.ending.upstreamMs ?? 0), null),
     upstreamHeaders: ending?.upstreamHeaders ?? [],
   }
 }

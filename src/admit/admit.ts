@@ -60,7 +60,10 @@ function judgeTool(gateway: Gateway, call: ToolCall, caller: Holder): Admitted {
   if (tool === null) return refuse(caller, { code: 'tool_not_found', tool: call.name })
   const { policy } = gateway.config
   const decision = decide(policy, { account: caller.account, tool, args: call.args })
-  if (decision.allowed) return allow(caller, tool, decision.rule)
+  if (decision.allowed) {
+    const mismatch = call.verify?.(tool) ?? null
+    return mismatch === null ? allow(caller, tool, decision.rule) : refuse(caller, mismatch.body, decision.rule)
+  }
   // A tool that no arguments could open looks like one that does not exist.
   if (!decide(policy, { account: caller.account, tool, args: null }).allowed) {
     return refuse(caller, { code: 'tool_not_found', tool: call.name }, decision.rule)

@@ -101,7 +101,7 @@ async function handle(walk: Walk, exchange: Exchange, operation: AdminOperation)
     kind: 'admin',
     operation,
     subject: exchange.params.id ?? null,
-    query: Object.fromEntries(exchange.query),
+    query: Object.fromEntries(new URLSearchParams(exchange.search)),
     body: body.value,
   })
 }

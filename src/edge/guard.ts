@@ -76,7 +76,7 @@ function checkTarget(incoming: IncomingMessage, seen: Record<string, string>): P
 }
 
 const odd = /\/\/|\/\.{1,2}(\/|$)|%2e|%2f|%5c|%00|[\\;#]|[^\x21-\x7e]/i
-const oddInName = /\/\/|\/\.{1,2}(\/|$)|%2e%2e|%5c|%00|[\\;#]|[^\x21-\x7e]/i
+const oddInName = /\/\/|(\/|%2f)(\.|%2e){1,2}(\/|%2f|$)|%5c|%00|[\\;#]|[^\x21-\x7e]/i
 
 /** One spelling per path, so that what is authorised is what is routed. Model names may carry an encoded slash. */
 function isCanonical(path: string): boolean {

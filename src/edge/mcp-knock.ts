@@ -1,7 +1,7 @@
 /** Who may come in at the MCP door before a message is looked at: sessions, strangers, and how a refusal leaves. @module */
 import { fault } from '../fault.ts'
 import type { Walk } from '../flow.ts'
-import { errorBody, idOf, rpcCodes, WireError } from '../mcp/wire/jsonrpc.ts'
+import { errorBody, rpcCodes, WireError } from '../mcp/wire/jsonrpc.ts'
 import { codecOf } from '../mcp/wire/revision.ts'
 import type { Outlet } from './mcp-outlet.ts'
 import type { McpSession, McpSessions } from './mcp-sessions.ts'
@@ -29,16 +29,10 @@ export function findSession(
 }
 
 /** Nobody presented a credential; the walk says so, and records it. */
-export function stranger(
-  door: Door,
-  exchange: Exchange,
-  server: string | null,
-  outlet: Outlet,
-  body: unknown,
-): Promise<void> {
-  const entered = enterWith(exchange, { outlet, id: idOf(body), toolCodec: null, shape: () => ({}) })
+export function stranger(door: Door, exchange: Exchange, server: string | null, outlet: Outlet): Promise<void> {
+  const entered = enterWith(exchange, { outlet, id: null, toolCodec: null, shape: () => ({}) })
   const none = () => fault({ code: 'invalid_key', reason: 'missing' })
-  return door.walk(exchange.gateway, { ...entered, kind: 'mcp-protocol', method: 'unknown', server, answer: none })
+  return door.walk(exchange.gateway, { ...entered, kind: 'mcp-protocol', method: 'session', server, answer: none })
 }
 
 /** The current revision has neither sessions nor a stream of its own. */

@@ -6,7 +6,7 @@
 import type { ReplyFacts } from '../call.ts'
 import type { Json } from '../mcp/wire/jsonrpc.ts'
 import { sseKeepAlive, sseMessage } from '../mcp/wire/sse.ts'
-import { httpReply, nobody } from './reply.ts'
+import { type HttpReply, httpReply, nobody } from './reply.ts'
 import type { Exchange } from './route.ts'
 
 /** Header name, value, name, value... */
@@ -19,7 +19,12 @@ export interface Outlet {
   readonly streams: boolean
   /** A message that belongs to the request and comes before its answer; dropped for a client that does not read. */
   message(body: Json): void
-  /** The answer of one request, and with it the end. @param body null for an answer without content */
+  /**
+   * The answer of one request, and with it the end.
+   *
+   * @param body null for an answer without content
+   * @throws {RangeError} the body is nested too deeply to be written; nothing was sent, and another one may follow
+   */
   end(status: number, headers: HeaderList, body: Json | null, facts: ReplyFacts): void
   /** The connection closed before the end. */
   onHangup(listener: () => void): void
@@ -35,37 +40,55 @@ const jsonHeaders = ['content-type', 'application/json']
 
 /** @param acceptsStream the client reads event streams and this exchange may become one */
 export function singleOutlet(exchange: Exchange, acceptsStream: boolean): Outlet {
-  const { outgoing } = exchange
-  const reply = replyOf(exchange)
-  let keepAlive: NodeJS.Timeout | undefined
+  return new SingleOutlet(exchange, acceptsStream)
+}
 
-  return {
-    get started() {
-      return reply.started
-    },
-    streams: acceptsStream,
-    message(body) {
-      if (!acceptsStream || reply.closed || outgoing.writableEnded) return
-      if (!reply.started) {
-        reply.begin(200, streamHeaders, nobody)
-        keepAlive = keptAlive(exchange)
-      }
-      if (outgoing.writableLength <= maxUnread) reply.write(Buffer.from(sseMessage(JSON.stringify(body))))
-    },
-    end(status, headers, body, facts) {
-      clearInterval(keepAlive)
-      if (reply.closed || outgoing.writableEnded) return
-      if (reply.started) reply.finish(body === null ? null : Buffer.from(sseMessage(JSON.stringify(body))))
-      else reply.answer(whole(status, headers, body), facts)
-    },
-    onHangup: reply.onHangup,
+class SingleOutlet implements Outlet {
+  readonly streams: boolean
+  readonly #exchange: Exchange
+  readonly #reply: HttpReply
+  #keepAlive: NodeJS.Timeout | undefined
+
+  constructor(exchange: Exchange, acceptsStream: boolean) {
+    this.streams = acceptsStream
+    this.#exchange = exchange
+    this.#reply = replyOf(exchange)
+  }
+
+  get started(): boolean {
+    return this.#reply.started
+  }
+
+  message(body: Json): void {
+    const { outgoing } = this.#exchange
+    if (!this.streams || this.#reply.closed || outgoing.writableEnded) return
+    const text = written(body)
+    if (text === null) return
+    if (!this.#reply.started) {
+      this.#reply.begin(200, streamHeaders, nobody)
+      this.#keepAlive = keptAlive(this.#exchange)
+    }
+    if (outgoing.writableLength <= maxUnread) this.#reply.write(Buffer.from(sseMessage(text)))
+  }
+
+  end(status: number, headers: HeaderList, body: Json | null, facts: ReplyFacts): void {
+    // First of all the text: a result too deep to be written throws here, before anything was sent.
+    const text = body === null ? null : JSON.stringify(body)
+    clearInterval(this.#keepAlive)
+    if (this.#reply.closed || this.#exchange.outgoing.writableEnded) return
+    if (this.#reply.started) this.#reply.finish(text === null ? null : Buffer.from(sseMessage(text)))
+    else this.#reply.answer(whole(status, headers, text), facts)
+  }
+
+  onHangup(listener: () => void): void {
+    this.#reply.onHangup(listener)
   }
 }
 
 /** Collects the answers of a batch's requests; the last one sends them all. Progress has no place in it. */
 export function batchOutlets(exchange: Exchange, requests: number): readonly Outlet[] {
   const reply = replyOf(exchange)
-  const answers: Json[] = []
+  const answers: string[] = []
   let open = requests
   let status = 200
   let shared: HeaderList = []
@@ -77,15 +100,19 @@ export function batchOutlets(exchange: Exchange, requests: number): readonly Out
       message() {},
       end(code, headers, body, facts) {
         if (ended) return
+        const text = body === null ? null : JSON.stringify(body)
         ended = true
         // Each element has its own verdict in its own message; only what concerns the whole exchange is a status.
         if (code === 401 || code === 503) {
           status = code
           shared = headers
         }
-        if (body !== null) answers.push(body)
+        if (text !== null) answers.push(text)
         if (--open > 0 || reply.closed) return
-        reply.answer(answers.length === 0 ? whole(202, [], null) : whole(status, shared, answers), facts)
+        reply.answer(
+          answers.length === 0 ? whole(202, [], null) : whole(status, shared, `[${answers.join(',')}]`),
+          facts,
+        )
       },
       onHangup() {},
     }
@@ -117,14 +144,18 @@ export function openStream(exchange: Exchange, onClose: () => void) {
   }
 }
 
-function whole(status: number, headers: HeaderList, body: Json | readonly Json[] | null) {
-  const bytes = body === null ? Buffer.alloc(0) : Buffer.from(JSON.stringify(body))
-  return {
-    kind: 'bytes',
-    status,
-    headers: body === null ? headers : [...jsonHeaders, ...headers],
-    body: bytes,
-  } as const
+function whole(status: number, headers: HeaderList, text: string | null) {
+  const body = Buffer.from(text ?? '')
+  return { kind: 'bytes', status, headers: text === null ? headers : [...jsonHeaders, ...headers], body } as const
+}
+
+/** The text of a message, or null for one that is nested too deeply to be written. */
+function written(body: Json): string | null {
+  try {
+    return JSON.stringify(body)
+  } catch {
+    return null
+  }
 }
 
 function keptAlive(exchange: Exchange): NodeJS.Timeout {

@@ -23,70 +23,76 @@ export interface ReplyPlan {
   readonly onEnd?: () => void
 }
 
-/** A reply, and the way to say that the caller wants no answer any more. */
-export interface McpReply extends Reply {
-  hangUp(): void
+/** Also says that the caller wants no answer any more. */
+export class McpReply implements Reply {
+  closed = false
+  readonly #plan: ReplyPlan
+  #ended = false
+  #listener: (() => void) | null = null
+
+  constructor(plan: ReplyPlan) {
+    this.#plan = plan
+  }
+
+  get started(): boolean {
+    return this.#plan.outlet.started
+  }
+
+  answer(answer: Answer, facts: ReplyFacts): void {
+    if (this.#ended) return
+    const { id, headers, shape } = this.#plan
+    if (id === null) {
+      this.#end(answer.status, headers?.() ?? [], null, facts)
+      return
+    }
+    try {
+      const result = shape(answer.kind === 'value' ? answer.value : null)
+      this.#end(200, headers?.() ?? [], resultBody(id, result), facts)
+    } catch {
+      this.fault(fault({ code: 'internal_error' }), facts)
+    }
+  }
+
+  fault(why: Fault, facts: ReplyFacts): void {
+    const { ownWords, id, toolCodec } = this.#plan
+    const told = ownWords?.(why) ?? tell(why, id, toolCodec)
+    this.#end(told.status, told.headers, told.body, facts)
+  }
+
+  // Results of MCP are whole; what comes before them goes through the outlet's messages.
+  begin(): void {}
+  write(): boolean {
+    return true
+  }
+  onDrain(): void {}
+
+  finish(): void {
+    // The caller has cancelled: no response, only the end of the exchange.
+    this.#end(202, [], null, nobody)
+  }
+
+  onHangup(next: () => void): void {
+    this.#listener = next
+    if (this.closed) next()
+  }
+
+  hangUp(): void {
+    if (this.closed || this.#ended) return
+    this.closed = true
+    this.#plan.onEnd?.()
+    this.#listener?.()
+    this.#end(202, [], null, nobody)
+  }
+
+  #end(status: number, headers: HeaderList, body: Json | null, facts: ReplyFacts): void {
+    if (this.#ended) return
+    const { outlet, onEnd } = this.#plan
+    outlet.end(status, headers, body, facts)
+    this.#ended = true
+    onEnd?.()
+  }
 }
 
 export function mcpReply(plan: ReplyPlan): McpReply {
-  const { outlet, id } = plan
-  let ended = false
-  let gone = false
-  let listener: (() => void) | null = null
-
-  function end(status: number, headers: HeaderList, body: Json | null, facts: ReplyFacts): void {
-    if (ended) return
-    ended = true
-    plan.onEnd?.()
-    outlet.end(status, headers, body, facts)
-  }
-
-  function fail(why: Fault, facts: ReplyFacts): void {
-    const told = plan.ownWords?.(why) ?? tell(why, id, plan.toolCodec)
-    end(told.status, told.headers, told.body, facts)
-  }
-
-  return {
-    get started() {
-      return outlet.started
-    },
-    get closed() {
-      return gone
-    },
-    answer(answer: Answer, facts) {
-      if (ended) return
-      if (id === null) {
-        end(answer.status, plan.headers?.() ?? [], null, facts)
-        return
-      }
-      try {
-        const body = resultBody(id, plan.shape(answer.kind === 'value' ? answer.value : null))
-        // A result too deep to be written must not take the process with it, so it is tried before it is sent.
-        JSON.stringify(body)
-        end(200, plan.headers?.() ?? [], body, facts)
-      } catch {
-        fail(fault({ code: 'internal_error' }), facts)
-      }
-    },
-    fault: fail,
-    // Results of MCP are whole; what comes before them goes through the outlet's messages.
-    begin() {},
-    write: () => true,
-    onDrain() {},
-    finish() {
-      // The caller has cancelled: no response, only the end of the exchange.
-      end(202, [], null, nobody)
-    },
-    onHangup(next) {
-      listener = next
-      if (gone) next()
-    },
-    hangUp() {
-      if (gone || ended) return
-      gone = true
-      plan.onEnd?.()
-      listener?.()
-      end(202, [], null, nobody)
-    },
-  }
+  return new McpReply(plan)
 }

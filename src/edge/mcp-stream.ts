@@ -13,7 +13,7 @@ const looksPerCheck = 15
 
 export function endSession(door: Door, exchange: Exchange, server: string | null): Promise<void> | void {
   const outlet = singleOutlet(exchange, false)
-  if (exchange.credential === null) return stranger(door, exchange, server, outlet, null)
+  if (exchange.credential === null) return stranger(door, exchange, server, outlet)
   const refused = sessionless(exchange)
   if (refused !== null) return end(outlet, refused)
   const session = findSession(door, exchange, server, null)
@@ -30,7 +30,7 @@ export function endSession(door: Door, exchange: Exchange, server: string | null
 export function stream(door: Door, exchange: Exchange, server: string | null): Promise<void> | void {
   const { gateway, incoming, credential } = exchange
   const outlet = singleOutlet(exchange, false)
-  if (credential === null) return stranger(door, exchange, server, outlet, null)
+  if (credential === null) return stranger(door, exchange, server, outlet)
   const refused = sessionless(exchange)
   if (refused !== null) return end(outlet, refused)
   if (!/text\/event-stream|\*\/\*/.test(incoming.headers.accept ?? ''))

@@ -147,7 +147,8 @@ function callTool(request: Request): Promise<void> {
             body: errorBody(message.id, { code: rpcCodes.headerMismatch, message: mismatch }),
           },
     onEnd: () => {
-      session?.underWay.delete(key)
+      // The same id again is a client's mistake; it must not make the second request impossible to cancel.
+      if (session?.underWay.get(key) === stop) session.underWay.delete(key)
     },
   }
   const made = mcpReply(reply)

@@ -10,7 +10,7 @@ import { errorBody, type RpcMessage, type RpcRequest, rpcCodes, WireError } from
 import { type Codec, codecs, newestLegacy } from '../mcp/wire/revision.ts'
 import { jsonBody } from './enter.ts'
 import { tell } from './mcp-fault.ts'
-import { type Door, end, findSession, stranger } from './mcp-knock.ts'
+import { type Door, end, findSession } from './mcp-knock.ts'
 import { batchOutlets, type Outlet, singleOutlet } from './mcp-outlet.ts'
 import { createSessions, type McpSession, requestKey } from './mcp-sessions.ts'
 import { endSession, stream } from './mcp-stream.ts'
@@ -59,8 +59,6 @@ async function post(door: Door, exchange: Exchange, server: string | null): Prom
     const error = { code: rpcCodes.parseError, message: `Parse error: ${parsed.body.why}` }
     return outlet.end(told.status, told.headers, errorBody(null, error), nobody)
   }
-  // Without a credential nothing is told about the message but that one is needed.
-  if (exchange.credential === null) return stranger(door, exchange, server, outlet, parsed.value)
   const inbound = classify(parsed.value, headers)
   if (inbound instanceof WireError) return end(outlet, inbound)
   if (inbound.era === 'modern') return modern(door, exchange, server, inbound, outlet)

@@ -13,23 +13,93 @@ export interface Replied {
   readonly mono: () => number
 }
 
-export function httpReply({ outgoing, id, traceparent, startedAt, mono }: Replied): Reply {
-  let started = false
-  let over = false
-  let hungUp = false
-  let onHangup: (() => void) | null = null
+export function httpReply(replied: Replied): HttpReply {
+  return new HttpReply(replied)
+}
 
-  outgoing.on('close', () => {
-    if (over) return
-    hungUp = true
-    onHangup?.()
-  })
-  // A socket error is followed by 'close', which is what counts.
-  outgoing.on('error', () => {})
+/**
+ * A class where the rest of the house has closures: one object literal with getters per request gives every request a
+ * hidden class of its own, which keeps all it refers to alive until the next full garbage collection.
+ */
+export class HttpReply implements Reply {
+  started = false
+  closed = false
+  readonly #to: Replied
+  #over = false
+  #onHangup: (() => void) | null = null
 
-  function headers(facts: ReplyFacts | null, more: readonly string[]): string[] {
+  constructor(replied: Replied) {
+    this.#to = replied
+    const { outgoing } = replied
+    outgoing.on('close', () => this.#hungUp())
+    // A socket error is followed by 'close', which is what counts.
+    outgoing.on('error', ignore)
+  }
+
+  #hungUp(): void {
+    if (this.#over) return
+    this.closed = true
+    this.#onHangup?.()
+  }
+
+  answer(answer: Answer, facts: ReplyFacts): void {
+    if (answer.kind === 'bytes') this.#whole(answer.status, this.#headers(facts, answer.headers), answer.body)
+    else this.#whole(answer.status, this.#headers(facts, json), Buffer.from(JSON.stringify(answer.value)))
+  }
+
+  fault(cause: Fault, facts: ReplyFacts): void {
+    const { outgoing, id } = this.#to
+    if (this.started) {
+      this.#over = true
+      outgoing.end(faultEvent(cause.body, id))
+      return
+    }
+    const code = status(cause.body)
+    const more = [...json]
+    const wait = retryAfter(cause.body)
+    if (wait !== null) more.push('retry-after', String(wait))
+    if (code === 401) more.push('www-authenticate', 'Bearer realm="gatehouse"')
+    if (cause.code === 'budget_exhausted' || cause.code === 'budget_too_small') more.push('x-should-retry', 'false')
+    // What the caller still sends after a refusal is not read: the connection ends with the answer.
+    if (code === 413) more.push('connection', 'close')
+    this.#whole(code, this.#headers(facts, more), faultBody(cause.body, id))
+  }
+
+  begin(code: number, head: readonly string[], facts: ReplyFacts): void {
+    this.started = true
+    this.#to.outgoing.writeHead(code, this.#headers(facts, head))
+  }
+
+  write(chunk: Buffer): boolean {
+    return this.#to.outgoing.write(chunk)
+  }
+
+  finish(tail: Buffer | null): void {
+    this.#over = true
+    if (tail === null) this.#to.outgoing.end()
+    else this.#to.outgoing.end(tail)
+  }
+
+  onDrain(listener: () => void): void {
+    this.#to.outgoing.once('drain', listener)
+  }
+
+  onHangup(listener: () => void): void {
+    if (this.closed) listener()
+    else this.#onHangup = listener
+  }
+
+  #whole(code: number, head: string[], body: Buffer): void {
+    this.started = true
+    this.#over = true
+    head.push('cache-control', 'no-store', 'content-length', String(body.length))
+    this.#to.outgoing.writeHead(code, head)
+    this.#to.outgoing.end(body)
+  }
+
+  #headers(facts: ReplyFacts, more: readonly string[]): string[] {
+    const { id, traceparent, startedAt, mono } = this.#to
     const out = ['x-gatehouse-request-id', id, 'traceparent', traceparent, ...more]
-    if (facts === null) return out
     if (facts.session !== null) out.push('x-gatehouse-session', facts.session)
     if (facts.provider !== null) out.push('x-gatehouse-provider', facts.provider)
     if (facts.model !== null) out.push('x-gatehouse-model', printable(facts.model))
@@ -43,61 +113,9 @@ export function httpReply({ outgoing, id, traceparent, startedAt, mono }: Replie
     out.push('x-gatehouse-overhead-ms', overhead.toFixed(2))
     return out
   }
-
-  function whole(code: number, head: string[], body: Buffer): void {
-    started = true
-    over = true
-    head.push('cache-control', 'no-store', 'content-length', String(body.length))
-    outgoing.writeHead(code, head)
-    outgoing.end(body)
-  }
-
-  return {
-    get started() {
-      return started
-    },
-    get closed() {
-      return hungUp
-    },
-    answer(answer: Answer, facts) {
-      if (answer.kind === 'bytes') whole(answer.status, headers(facts, answer.headers), answer.body)
-      else whole(answer.status, headers(facts, json), Buffer.from(JSON.stringify(answer.value)))
-    },
-    fault(cause: Fault, facts) {
-      if (started) {
-        over = true
-        outgoing.end(faultEvent(cause.body, id))
-        return
-      }
-      const code = status(cause.body)
-      const more = [...json]
-      const wait = retryAfter(cause.body)
-      if (wait !== null) more.push('retry-after', String(wait))
-      if (code === 401) more.push('www-authenticate', 'Bearer realm="gatehouse"')
-      if (cause.code === 'budget_exhausted' || cause.code === 'budget_too_small') more.push('x-should-retry', 'false')
-      // What the caller still sends after a refusal is not read: the connection ends with the answer.
-      if (code === 413) more.push('connection', 'close')
-      whole(code, headers(facts, more), faultBody(cause.body, id))
-    },
-    begin(code, head, facts) {
-      started = true
-      outgoing.writeHead(code, headers(facts, head))
-    },
-    write: (chunk) => outgoing.write(chunk),
-    finish(tail) {
-      over = true
-      if (tail === null) outgoing.end()
-      else outgoing.end(tail)
-    },
-    onDrain(listener) {
-      outgoing.once('drain', listener)
-    },
-    onHangup(listener) {
-      if (hungUp) listener()
-      else onHangup = listener
-    },
-  }
 }
+
+function ignore(): void {}
 
 /** Facts of a request that was refused before anybody was known. */
 export const nobody: ReplyFacts = Object.freeze({

@@ -30,9 +30,10 @@ export interface Exchange {
   readonly incoming: IncomingMessage
   readonly outgoing: ServerResponse
   readonly params: Readonly<Record<string, string>>
-  /** Path and query as sent, without the query. */
+  /** As sent, without the query. */
   readonly path: string
-  readonly query: URLSearchParams
+  /** Behind the question mark, or empty. */
+  readonly search: string
   readonly id: string
   readonly at: number
   readonly startedAt: number

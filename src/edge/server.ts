@@ -34,17 +34,22 @@ export interface Door {
 }
 
 const seconds = 1000
+const none: Readonly<Record<string, string>> = Object.freeze({})
+
+/** What the guard found, kept on the request itself: a weak map of requests costs the garbage collector dearly. */
+const passed = Symbol('passed the guard')
+type Guarded = IncomingMessage & { [passed]?: Passed }
 
 export function openDoor(gateway: Gateway, routes: readonly Route[], options: GuardOptions): Door {
   const ids = createIds(gateway.random)
-  const passed = new WeakMap<IncomingMessage, Passed>()
   let inFlight = 0
 
   const app = new Hono<{ Bindings: HttpBindings }>()
   for (const route of routes) {
+    const hasParams = route.path.includes(':')
     app.on(route.method, route.path, (context) => {
       const { incoming, outgoing } = context.env
-      const found = passed.get(incoming) as Passed
+      const found = (incoming as Guarded)[passed] as Passed
       if (route.metered && inFlight > gateway.config.limits.maxInFlight) {
         refuse(gateway, outgoing, ids, fault({ code: 'overloaded', retryAfterMs: 1000 }), found.path)
         return RESPONSE_ALREADY_SENT
@@ -54,9 +59,9 @@ export function openDoor(gateway: Gateway, routes: readonly Route[], options: Gu
         gateway,
         incoming,
         outgoing,
-        params: context.req.param(),
+        params: hasParams ? context.req.param() : none,
         path: found.path,
-        query: new URLSearchParams(found.search),
+        search: found.search,
         id: ids.request(at),
         at,
         startedAt: gateway.clock.mono(),
@@ -73,8 +78,8 @@ export function openDoor(gateway: Gateway, routes: readonly Route[], options: Gu
     const why = known ? 'is not allowed here' : 'is not a path of this gateway; see the README for the paths'
     const body: FaultBody = known
       ? { code: 'invalid_request', where: incoming.method ?? 'method', why, status: 405 }
-      : { code: 'not_found', what: `${incoming.method} ${passed.get(incoming)?.path ?? ''}` }
-    refuse(gateway, outgoing, ids, fault(body), passed.get(incoming)?.path ?? '')
+      : { code: 'not_found', what: `${incoming.method} ${(incoming as Guarded)[passed]?.path ?? ''}` }
+    refuse(gateway, outgoing, ids, fault(body), (incoming as Guarded)[passed]?.path ?? '')
     return RESPONSE_ALREADY_SENT
   })
 
@@ -82,7 +87,8 @@ export function openDoor(gateway: Gateway, routes: readonly Route[], options: Gu
   const server = createServer(
     {
       keepAliveTimeout: 65 * seconds,
-      headersTimeout: 15 * seconds,
+      // With the checking interval: a request head that drips is cut off within 15 seconds.
+      headersTimeout: 10 * seconds,
       requestTimeout: 120 * seconds,
       connectionsCheckingInterval: 5 * seconds,
       noDelay: true,
@@ -99,7 +105,7 @@ export function openDoor(gateway: Gateway, routes: readonly Route[], options: Gu
         inFlight--
       })
       if (gateway.draining) outgoing.setHeader('connection', 'close')
-      passed.set(incoming, result)
+      ;(incoming as Guarded)[passed] = result
       void listener(incoming, outgoing)
     },
   )

@@ -5,7 +5,7 @@
  * its row.
  * @module
  */
-import { type Account, type Amounts, type Hold, type Limit, type Unit, units, type Window } from '../call.ts'
+import type { Account, Amounts, Hold, Limit, Window } from '../call.ts'
 import { type Fault, fault } from '../fault.ts'
 import type { BalanceKey, BalanceRow } from '../stores/store.ts'
 import { windowEnd, windowStart } from './window.ts'
@@ -68,6 +68,9 @@ interface Node {
 export function createEscrow(now: () => number): Escrow {
   const nodes = new Map<string, Node>()
   let openHolds = 0
+  const onSettled = () => {
+    openHolds--
+  }
 
   function nodeOf(account: Account): Node {
     const node = nodes.get(account.id)
@@ -85,30 +88,6 @@ export function createEscrow(now: () => number): Escrow {
     const fresh = newCounter(node.account.id, window, startsAt)
     node.counters.set(window, fresh)
     return fresh
-  }
-
-  function resolveHold(account: Account, amounts: Readonly<Amounts>, taken: Counter[], path: Node[]): EscrowHold {
-    let open = true
-    openHolds++
-    return {
-      amounts,
-      balances: taken.map((counter) => counter.key),
-      get open() {
-        return open
-      },
-      settle(actual) {
-        if (!open) return false
-        open = false
-        openHolds--
-        for (const node of path) node.holds--
-        for (const counter of taken) {
-          add(counter.held, amounts, -1)
-          add(counter.used, actual, 1)
-        }
-        void account
-        return true
-      },
-    }
   }
 
   return {
@@ -178,7 +157,8 @@ export function createEscrow(now: () => number): Escrow {
       }
       for (const counter of taken) add(counter.held, amounts, 1)
       for (const node of path) node.holds++
-      return resolveHold(account, amounts, taken, path)
+      openHolds++
+      return new OpenHold(amounts, taken, path, onSettled)
     },
 
     states(account) {
@@ -199,6 +179,40 @@ export function createEscrow(now: () => number): Escrow {
 
     open: () => openHolds,
   }
+}
+
+/** A class, not a literal with a getter: see HttpReply. */
+class OpenHold implements EscrowHold {
+  open = true
+  readonly amounts: Readonly<Amounts>
+  readonly balances: readonly BalanceKey[]
+  readonly #counters: readonly Counter[]
+  readonly #path: readonly Node[]
+  readonly #onSettled: () => void
+
+  constructor(amounts: Readonly<Amounts>, counters: readonly Counter[], path: readonly Node[], onSettled: () => void) {
+    this.amounts = amounts
+    this.balances = counters.map(keyOf)
+    this.#counters = counters
+    this.#path = path
+    this.#onSettled = onSettled
+  }
+
+  settle(actual: Readonly<Amounts>): boolean {
+    if (!this.open) return false
+    this.open = false
+    this.#onSettled()
+    for (const node of this.#path) node.holds--
+    for (const counter of this.#counters) {
+      add(counter.held, this.amounts, -1)
+      add(counter.used, actual, 1)
+    }
+    return true
+  }
+}
+
+function keyOf(counter: Counter): BalanceKey {
+  return counter.key
 }
 
 function check(account: Account, limit: Limit, counter: Counter, wanted: number): Fault | null {
@@ -231,5 +245,8 @@ function newCounter(account: string, window: Window, startsAt: number): Counter 
 }
 
 function add(to: Amounts, amounts: Readonly<Amounts>, sign: 1 | -1): void {
-  for (const unit of units as readonly Unit[]) to[unit] += sign * amounts[unit]
+  to.usd += sign * amounts.usd
+  to.tokens += sign * amounts.tokens
+  to.requests += sign * amounts.requests
+  to.tool_calls += sign * amounts.tool_calls
 }

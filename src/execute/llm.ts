@@ -7,6 +7,7 @@ import type { Attempt, Ending, Lane, LlmCall, ModelTarget } from '../call.ts'
 import type { Provider } from '../config/config.ts'
 import { authHeader } from '../credentials/schemes.ts'
 import { spliceBody } from '../dialects/openai-chat/splice.ts'
+import { connectFault } from '../egress.ts'
 import { Fault, fault } from '../fault.ts'
 import type { Gateway } from '../gateway.ts'
 import { demo } from './demo.ts'
@@ -90,7 +91,7 @@ function dispatch(
     let controller: Dispatcher.DispatchController | null = null
     let over = false
     let timer: NodeJS.Timeout | undefined
-    const limitMs = smallest(target.timeoutMs, call.timeoutMs)
+    const begun = gateway.clock.mono()
 
     function finish(ending: Ending): void {
       if (over) return
@@ -106,12 +107,17 @@ function dispatch(
 
     const stop = (cause: Fault) => abandon(lane.fail(cause))
     gateway.running.add(stop)
-    if (limitMs !== null) {
-      timer = setTimeout(
-        () => abandon(lane.fail(fault({ code: 'upstream_timeout', upstream: target.provider, afterMs: limitMs }))),
-        limitMs,
-      )
+    function limit(limitMs: number | null): void {
+      clearTimeout(timer)
+      if (limitMs === null) return
+      const late = () =>
+        abandon(lane.fail(fault({ code: 'upstream_timeout', upstream: target.provider, afterMs: limitMs })))
+      timer = setTimeout(late, limitMs - (gateway.clock.mono() - begun))
     }
+    // A target's timeout is about getting an answer; once a stream has an event for the caller, only the caller's own
+    // limit goes on.
+    limit(smallest(target.timeoutMs, call.timeoutMs) ?? (call.facts.stream ? defaultTimeoutMs : null))
+    let waiting = true
     call.reply.onHangup(() => abandon(lane.fail(null)))
     if (over) return
 
@@ -133,12 +139,14 @@ function dispatch(
         onResponseStart(_, status, headers) {
           if (over || status < 200) return
           lane.head(status, headers)
-          // A target's timeout is about getting an answer; a stream that has begun has its own guards.
-          if (call.facts.stream && call.timeoutMs === null) clearTimeout(timer)
         },
         onResponseData(flow, chunk) {
           if (over) return
           const next = lane.data(chunk)
+          if (waiting && call.reply.started) {
+            waiting = false
+            limit(call.timeoutMs)
+          }
           if (next === 'more') return
           if (next === 'wait') {
             flow.pause()
@@ -167,7 +175,7 @@ function asFault(gateway: Gateway, upstream: string, error: Error & { code?: str
   if (code === 'UND_ERR_HEADERS_TIMEOUT' || code === 'UND_ERR_BODY_TIMEOUT') {
     return fault({ code: 'upstream_timeout', upstream, afterMs: defaultTimeoutMs })
   }
-  return unreachable(upstream, 'the connection failed')
+  return connectFault(error, upstream)
 }
 
 function unreachable(upstream: string, why: string): Fault {

@@ -110,7 +110,22 @@ function wider(
   return null
 }
 
-async function topUp(gateway: Gateway, call: SessionCall, caller: Account, subject: Account): Promise<Answer | Fault> {
+/** Top-ups at work, so that of two at once neither is lost. */
+const toppingUp = new WeakMap<Account, Promise<unknown>>()
+
+function topUp(gateway: Gateway, call: SessionCall, caller: Account, subject: Account): Promise<Answer | Fault> {
+  const work = () => topUpNow(gateway, call, caller, subject)
+  const mine = (toppingUp.get(subject) ?? Promise.resolve()).then(work, work)
+  toppingUp.set(subject, mine)
+  return mine
+}
+
+async function topUpNow(
+  gateway: Gateway,
+  call: SessionCall,
+  caller: Account,
+  subject: Account,
+): Promise<Answer | Fault> {
   if (subject === caller || subject.kind !== 'session') {
     return fault({ code: 'forbidden', why: 'A session is topped up by the key or session that minted it.' })
   }

@@ -17,8 +17,8 @@ function triggerOf({ outcome, fault }: Ending): Trigger | null {
     case 'upstream_error': {
       const { status } = fault.body
       if (status === 408) return 'timeout'
-      // 200 is a stream that failed before its first event.
-      return status === null || status >= 500 || status === 200 ? 'error' : null
+      // Below 400 is what cannot be used: a stream that failed before its first event, a redirect, an empty answer.
+      return status === null || status >= 500 || status < 400 ? 'error' : null
     }
     default:
       return null

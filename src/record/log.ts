@@ -4,13 +4,14 @@ import type { CallSummary, Log } from '../gateway.ts'
 
 export interface LogStream {
   readonly log: Log
-  /** Writes what waits, then no more is buffered. */
-  flush(): void
+  /** Writes what waits. */
   close(): void
 }
 
 /** How long a line may wait; a crash loses at most this much of the log, never of the ledger. */
 const flushEveryMs = 200
+/** Lines gathered before they are handed on: the stream measures its whole buffer at every write. */
+const gatherChars = 64 * 1024
 
 /** Names whose values never reach a log line, wherever they stand. */
 const secretNames = ['authorization', 'key', 'token', 'secret', 'password', 'cookie', 'x-api-key', 'x-goog-api-key']
@@ -26,7 +27,15 @@ export function openLog(fd: number, level: string): LogStream {
   const paths = secretNames.flatMap((name) => [`["${name}"]`, `*["${name}"]`])
   const logger = pino({ level, base: null, redact: { paths, censor: '[redacted]' } }, destination)
   const calls = logger.isLevelEnabled('info')
-  const timer = setInterval(() => destination.flush(), flushEveryMs)
+  let gathered = ''
+  const hand = () => {
+    if (gathered !== '') destination.write(gathered)
+    gathered = ''
+  }
+  const timer = setInterval(() => {
+    hand()
+    destination.flush()
+  }, flushEveryMs)
   timer.unref()
   return {
     log: {
@@ -35,12 +44,14 @@ export function openLog(fd: number, level: string): LogStream {
       warn: (fields, message) => logger.warn(fields, message),
       error: (fields, message) => logger.error(fields, message),
       call(summary) {
-        if (calls) destination.write(line(summary))
+        if (!calls) return
+        gathered += line(summary)
+        if (gathered.length >= gatherChars) hand()
       },
     },
-    flush: () => destination.flushSync(),
     close() {
       clearInterval(timer)
+      hand()
       destination.flushSync()
       if (fd > 2) destination.end()
     },

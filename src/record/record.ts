@@ -114,7 +114,9 @@ function audit(gateway: Gateway, { call, admitted, ending }: Finished): Promise<
     strangers = strangers.second === second ? { second, count: strangers.count + 1 } : { second, count: 1 }
     if (strangers.count > strangersPerSecond) return Promise.resolve()
   }
-  const body = call.kind === 'admin' ? call.body : undefined
+  const allowed = ending.outcome === 'answered'
+  // A body that was refused was not read by a schema, so anything may stand in it.
+  const body = call.kind === 'admin' && allowed ? call.body : undefined
   const cause = ending.fault?.body
   const detail = {
     ...(body === undefined || body === null ? {} : { body }),
@@ -125,11 +127,16 @@ function audit(gateway: Gateway, { call, admitted, ending }: Finished): Promise<
     {
       id: call.id,
       at: call.at,
-      actor: admitted?.caller.role === 'admin' ? 'admin' : 'anonymous',
+      actor: actorOf(admitted),
       action: call.kind === 'admin' ? call.operation : call.kind,
       subject: call.kind === 'admin' ? call.subject : null,
-      allowed: ending.outcome === 'answered',
+      allowed,
       detail: JSON.stringify(detail).slice(0, 4000),
     },
   ])
+}
+
+function actorOf(admitted: Admitted | null): string {
+  if (admitted === null) return 'anonymous'
+  return admitted.caller.role === 'admin' ? 'admin' : admitted.caller.account.id
 }

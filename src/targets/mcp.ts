@@ -153,7 +153,8 @@ export function mcpTarget(id: string, row: McpRow, deps: TargetDeps, surrounding
 
   async function negotiate(onLost: (reason: string) => void): Promise<McpConnection | Trouble> {
     try {
-      const probe = row.command === undefined ? connectMs : probeMs
+      // Over HTTP silence says nothing about the era: each request stands alone, and a slow server is only slow.
+      const probe = row.command === undefined ? 2 * connectMs : probeMs
       const ask = row.era === 'auto' ? (settledEra ?? 'auto') : row.era
       return await connect({ open, era: ask, probeMs: probe, connectMs, onToolsChanged: changed, onLost })
     } catch (error) {
@@ -224,9 +225,12 @@ export function mcpTarget(id: string, row: McpRow, deps: TargetDeps, surrounding
     if (!usable())
       return { fault: fault({ code: 'upstream_error', upstream: id, status: null, why: 'it is disabled' }) }
     if (connection === null && clock.mono() < notBefore) return { fault: unavailable() }
+    const since = clock.mono()
     const link = await connectedWithin(invocation)
     if (link instanceof Trouble) return { fault: toFault(link, id) }
-    const { signal, timeoutMs, onProgress } = invocation
+    const { signal, onProgress } = invocation
+    // Connecting is part of the time the caller gave.
+    const timeoutMs = Math.max(1, Math.ceil(invocation.timeoutMs - (clock.mono() - since)))
     underWay.set(link, (underWay.get(link) ?? 0) + 1)
     const answer = await link.call(invocation.tool.name, invocation.args, invocation.meta, {
       signal,
@@ -246,6 +250,9 @@ export function mcpTarget(id: string, row: McpRow, deps: TargetDeps, surrounding
     else if (body.kind === 'status' && (body.status === 401 || body.status === 403)) {
       status = 'needs_auth'
       lastFailure = why(answer)
+    } else if (body.kind === 'status' && body.status < 500) {
+      // Perhaps it now speaks another era. Listing finds out, and gives the connection up if so.
+      changed()
     }
     return { fault: toFault(answer, id) }
   }

@@ -17,8 +17,8 @@ export function passHeaders(headers: Readonly<Record<string, string | string[] |
       (name.startsWith(limitPrefix) ? `x-gatehouse-upstream-ratelimit-${name.slice(limitPrefix.length)}` : undefined)
     if (renamed === undefined) continue
     const value = headers[name]
-    // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is looked for
-    if (typeof value === 'string' && !/[\x00-\x1f\x7f]/.test(value)) out.push(renamed, value)
+    // Anything beyond Latin-1 could not be written again.
+    if (typeof value === 'string' && /^[\x20-\x7e\xa0-\xff]*$/.test(value)) out.push(renamed, value)
   }
   return out
 }

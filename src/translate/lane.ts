@@ -18,6 +18,7 @@ import {
 import { usageOfReply } from '../dialects/openai-chat/usage.ts'
 import { type Fault, fault } from '../fault.ts'
 import type { Clock } from '../gateway.ts'
+import { skipSpace } from '../json.ts'
 import { passHeaders, retryAfterMs } from './headers.ts'
 import { type EventTap, eventTap } from './tap.ts'
 
@@ -33,6 +34,8 @@ export function laneOf(clock: Clock, call: LlmCall, attempt: Attempt, facts: Rep
   let status: number | null = null
   let encoding = ''
   let headers: string[] = []
+  /** Its end is marked, so what arrived without an error is all there is. */
+  let framed = true
   let retryMs = 1000
   let firstByteMs: number | null = null
 
@@ -61,6 +64,8 @@ export function laneOf(clock: Clock, call: LlmCall, attempt: Attempt, facts: Rep
     const body = decode(Buffer.concat(chunks, size), encoding)
     if (body === null) return broken('its answer could not be decoded')
     if (code >= 200 && code < 300) {
+      // A proxy's page, an empty answer or half a document is no reply of a model, whatever the status says.
+      if (!isDocument(body, framed)) return broken('its answer is not a JSON object')
       const usage = usageOfReply(body) ?? { ...estimate(), output: call.kind === 'embedding' ? 0 : Math.ceil(size / 4) }
       return ending('answered', { usage, answer: { kind: 'bytes', status: code, headers, body } })
     }
@@ -84,9 +89,15 @@ export function laneOf(clock: Clock, call: LlmCall, attempt: Attempt, facts: Rep
       retryMs = retryAfterMs(received['retry-after'], clock.now())
       const type = received['content-type']
       encoding = String(received['content-encoding'] ?? '')
-      if (code === 200 && call.facts.stream && typeof type === 'string' && type.includes('text/event-stream')) {
+      framed = received['content-length'] !== undefined || received['transfer-encoding'] !== undefined
+      // Some vendors label their streams wrongly; only a JSON answer to a stream request is taken as whole.
+      const streams = code === 200 && call.facts.stream && !(typeof type === 'string' && type.includes('json'))
+      if (streams && (encoding === '' || encoding === 'identity')) {
         tap = eventTap(call, () =>
-          call.reply.begin(200, streamHeaders(headers), { ...facts, upstreamMs: clock.mono() - begun }),
+          call.reply.begin(200, streamHeaders(headers), {
+            ...facts,
+            upstreamMs: (facts.upstreamMs ?? 0) + clock.mono() - begun,
+          }),
         )
       }
     },
@@ -117,7 +128,8 @@ export function laneOf(clock: Clock, call: LlmCall, attempt: Attempt, facts: Rep
       if (cause === null) return ending('hangup', { usage: tap?.usage() ?? estimate() })
       if (call.reply.started) {
         // Everything was there and only the line broke afterwards.
-        if (tap?.complete()) return ending('answered', { usage: tap.usage() ?? estimate(), tail: tap.tail() })
+        const owed = call.facts.wantsUsage && tap?.usage() === null
+        if (tap?.complete() && !owed) return ending('answered', { usage: tap.usage() ?? estimate(), tail: tap.tail() })
         const truncated = cause.code === 'upstream_error' ? fault({ code: 'upstream_truncated', upstream }) : cause
         return ending('truncated', { usage: tap?.usage() ?? estimate(), fault: truncated })
       }
@@ -130,7 +142,29 @@ export function laneOf(clock: Clock, call: LlmCall, attempt: Attempt, facts: Rep
 const emptyStream = 'it ended the stream before the first event'
 
 function streamHeaders(headers: string[]): string[] {
-  return [...headers, 'cache-control', 'no-store', 'x-accel-buffering', 'no']
+  const at = headers.indexOf('content-type')
+  const labelled = at !== -1 && headers[at + 1]?.includes('text/event-stream') === true
+  const own = labelled || at === -1 ? headers : headers.toSpliced(at, 2)
+  return [
+    ...own,
+    ...(labelled ? [] : ['content-type', 'text/event-stream; charset=utf-8']),
+    ...['cache-control', 'no-store', 'x-accel-buffering', 'no'],
+  ]
+}
+
+/** Braces at both ends; where nothing but the end of the connection marks the end, the whole syntax. */
+function isDocument(body: Buffer, framed: boolean): boolean {
+  if (body[skipSpace(body, 0)] !== 0x7b) return false
+  let last = body.length - 1
+  while (last > 0 && (body[last] as number) <= 0x20) last--
+  if (body[last] !== 0x7d) return false
+  if (framed) return true
+  try {
+    JSON.parse(body.toString())
+    return true
+  } catch {
+    return false
+  }
 }
 
 /** We ask for no compression; a vendor that compresses all the same is read with a cap. @returns null when it cannot be */

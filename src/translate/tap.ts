@@ -26,6 +26,7 @@ export interface EventTap {
 const done = Buffer.from('data: [DONE]\n\n')
 /** Bytes of an unfinished event that a separator can reach back into. */
 const overlap = 3
+const nothing: Buffer = Buffer.alloc(0)
 
 /** @param begin sends the head; called once, before the first event that is worth it */
 export function eventTap(call: LlmCall, begin: () => void): EventTap {
@@ -33,8 +34,11 @@ export function eventTap(call: LlmCall, begin: () => void): EventTap {
   // Bytes of an event that is not whole yet.
   let partial: Buffer[] = []
   let partialSize = 0
+  /** Its last bytes. */
+  let reach = nothing
   // Comments and pings before the first event: nobody is told anything until there is something to tell.
   let early: Buffer[] = []
+  let earlySize = 0
   let tail: Buffer = done
 
   function whole(chunk: Buffer): Buffer | null {
@@ -43,31 +47,34 @@ export function eventTap(call: LlmCall, begin: () => void): EventTap {
       if (end < chunk.length) keep(chunk.subarray(end))
       return end === 0 ? null : chunk.subarray(0, end)
     }
-    const before = partial.length === 1 ? (partial[0] as Buffer) : Buffer.concat(partial, partialSize)
-    const reach = Math.min(overlap, before.length)
-    const seam = lastEventEnd(Buffer.concat([before.subarray(before.length - reach), chunk]))
+    const seam = lastEventEnd(Buffer.concat([reach, chunk]))
     if (seam === 0) {
-      partial = [before]
       keep(chunk)
       return null
     }
-    const end = Math.max(0, seam - reach)
+    const end = Math.max(0, seam - reach.length)
+    const events = Buffer.concat([...partial, chunk.subarray(0, end)])
     partial = []
     partialSize = 0
+    reach = nothing
     if (end < chunk.length) keep(chunk.subarray(end))
-    return Buffer.concat([before, chunk.subarray(0, end)])
+    return events
   }
 
   function keep(rest: Buffer): void {
     partial.push(rest)
     partialSize += rest.length
+    reach = (rest.length < overlap ? Buffer.concat([reach, rest]) : rest).subarray(-overlap)
   }
 
-  function send(bytes: Buffer): 'more' | 'wait' {
+  function send(bytes: Buffer): 'more' | 'wait' | 'stop' {
     if (!call.reply.started) {
       if (state.events === 0) {
         early.push(bytes)
-        return 'more'
+        earlySize += bytes.length
+        if (earlySize <= maxEventBytes) return 'more'
+        state.error = 'it sent too much before its first event'
+        return 'stop'
       }
       begin()
       for (const waiting of early) call.reply.write(waiting)
@@ -79,14 +86,16 @@ export function eventTap(call: LlmCall, begin: () => void): EventTap {
   function inspect(bytes: Buffer): 'more' | 'wait' | 'stop' {
     const kept: Buffer[] = []
     for (const event of readEvents(bytes, state)) {
+      // The vendor's error frame is replaced by ours, which says what to do.
+      if (state.error !== null) break
       if (event.done) tail = event.bytes
       else if (!(event.usageOnly && !call.facts.wantsUsage)) kept.push(event.bytes)
-      if (state.error !== null || state.done) break
+      if (state.done) break
     }
-    // The vendor's error frame is replaced by ours, which says what to do.
-    if (state.error !== null) return 'stop'
+    // What came with an error is only worth telling where the caller has the beginning: else another target may answer.
+    if (state.error !== null && !call.reply.started) return 'stop'
     const sent = kept.length === 0 ? 'more' : send(kept.length === 1 ? (kept[0] as Buffer) : Buffer.concat(kept))
-    return state.done ? 'stop' : sent
+    return state.done || state.error !== null ? 'stop' : sent
   }
 
   return {
@@ -105,7 +114,7 @@ export function eventTap(call: LlmCall, begin: () => void): EventTap {
       if (partialSize === 0 || state.error !== null) return
       const last = Buffer.concat([...partial, Buffer.from('\n\n')])
       const probe = streamState()
-      readEvents(last, probe)
+      for (const _ of readEvents(last, probe));
       if (probe.done || probe.finished.size > 0 || probe.usage !== null) inspect(last)
     },
     complete: () => state.error === null && state.finished.size >= call.facts.choices,

@@ -33,6 +33,8 @@ const wanted = new Set(options.only.split(','))
 const requests = quick ? 6_000 : 20_000
 const rate = 1_000
 
+// Leaving by way of `exit` takes the processes under measurement along.
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(1))
 pinSelf(1)
 const loadBefore = loadavg()[0] ?? 0
 const upstream = await startUpstream()

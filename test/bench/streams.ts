@@ -20,6 +20,8 @@ export interface OpenStream {
 }
 
 let serial = 0
+/** A stream without an event after this long will never have one. */
+const patienceMs = 15_000
 
 /** Opens one stream. Its promises reject when the status is not 200, the stream is another's or it ends too early. */
 export function openStream(target: StreamTarget, model: string): OpenStream {
@@ -79,6 +81,11 @@ export function openStream(target: StreamTarget, model: string): OpenStream {
       socket.destroy()
     }
   })
+  const late = setTimeout(() => refuse(`no event within ${patienceMs / 1000} s; received: ${tail}`), patienceMs)
+  first.promise.then(
+    () => clearTimeout(late),
+    () => clearTimeout(late),
+  )
   socket.on('error', (error) => refuse(error.message))
   socket.on('close', () => refuse('it ended without its terminator'))
   return { first: first.promise, ended: ended.promise, close: () => void socket.destroy() }
@@ -90,7 +97,9 @@ export async function openMany(target: StreamTarget, model: string, count: numbe
   const streams: OpenStream[] = []
   while (streams.length < count) {
     const batch = Array.from({ length: Math.min(atOnce, count - streams.length) }, () => openStream(target, model))
-    await Promise.all(batch.map((stream) => stream.first))
+    await Promise.all(batch.map((stream) => stream.first)).catch((error) => {
+      throw new Error(`after ${streams.length} open streams: ${error}`)
+    })
     streams.push(...batch)
   }
   return streams

@@ -37,7 +37,8 @@ async function v1(url: string, key: string): Promise<Peer> {
   await client.connect(transport as never)
   return {
     listTools: () => client.listTools(),
-    callTool: (params, options) => client.callTool(params, undefined, options as never) as Promise<Record<string, unknown>>,
+    callTool: (params, options) =>
+      client.callTool(params, undefined, options as never) as Promise<Record<string, unknown>>,
     async close() {
       await transport.terminateSession()
       await client.close()
@@ -74,11 +75,11 @@ for (const [title, connect] of peers) {
       it('lists the tools of the server under their own names, and of all servers under outward names', async () => {
         const one = await connect(`${door.url}/mcp/${server}`, key)
         const names = (await one.listTools()).tools.map(({ name }) => name)
-        assert.deepEqual(names, ['echo', 'fail', 'regional', 'slow', 'steps'])
+        assert.deepEqual(names, ['echo', 'fail', 'hangs-up', 'numbers', 'regional', 'slow', 'steps'])
         await one.close()
         const all = await connect(`${door.url}/mcp`, key)
         const outward = (await all.listTools()).tools.map(({ name }) => name)
-        assert.equal(outward.length, 10)
+        assert.equal(outward.length, 14)
         assert.ok(names.every((name) => outward.includes(`${server}__${name}`)))
         await all.close()
       })
@@ -97,10 +98,24 @@ for (const [title, connect] of peers) {
         await all.close()
       })
 
+      it('gets structured content that fits the schema it was shown', async () => {
+        const one = await connect(`${door.url}/mcp/${server}`, key)
+        const { tools } = await one.listTools()
+        const { outputSchema } = tools.find(({ name }) => name === 'numbers') as { outputSchema?: { type: string } }
+        const { structuredContent } = await one.callTool({ name: 'numbers', arguments: {} })
+        const bare = server === 'new' && !/v1|as it comes/.test(title)
+        assert.equal(outputSchema?.type, bare ? 'array' : 'object')
+        assert.deepEqual(structuredContent, bare ? [1, 2] : { result: [1, 2] })
+        await one.close()
+      })
+
       it('hears progress before the result', async () => {
         const one = await connect(`${door.url}/mcp/${server}`, key)
         const heard: object[] = []
-        const result = await one.callTool({ name: 'steps', arguments: {} }, { onprogress: (progress) => heard.push(progress) })
+        const result = await one.callTool(
+          { name: 'steps', arguments: {} },
+          { onprogress: (progress) => heard.push(progress) },
+        )
         assert.deepEqual(result.content, [{ type: 'text', text: 'done' }])
         assert.deepEqual(
           heard,

@@ -32,11 +32,12 @@ export interface Answer {
 /** @param servers rows by id; JSON is YAML */
 export async function openFrontDoor(servers: Record<string, object>): Promise<FrontDoor> {
   const home = mkdtempSync(join(tmpdir(), 'gatehouse-mcp-'))
-  for (const folder of ['registry/servers', 'policies/tools', 'data']) mkdirSync(join(home, folder), { recursive: true })
+  for (const folder of ['registry/servers', 'policies/tools', 'data'])
+    mkdirSync(join(home, folder), { recursive: true })
   for (const [id, row] of Object.entries(servers)) {
     writeFileSync(join(home, 'registry/servers', `${id}.yaml`), JSON.stringify({ kind: 'mcp', ...row }))
   }
-  const env = { GATEHOUSE_ADMIN_KEY: adminKey, GATEHOUSE_LOG_LEVEL: 'fatal' }
+  const env = { GATEHOUSE_ADMIN_KEY: adminKey, GATEHOUSE_LOG_LEVEL: 'silent' }
   const running = await start(settingsFrom(env, { home, port: '0' }, home))
   const { url } = running
 

@@ -22,7 +22,7 @@ for (const era of ['modern', 'legacy'] as const) {
       assert.deepEqual(target.state().status, 'starting')
       assert.deepEqual(target.tools(), [])
       await target.refresh()
-      assert.deepEqual(target.state(), { status: 'healthy', lastFailure: null, era, tools: 5 })
+      assert.deepEqual(target.state(), { status: 'healthy', lastFailure: null, era, tools: 7 })
       assert.equal(textOf(await callTool(target, 'echo', { text: 'hello' })), 'hello')
     })
 
@@ -66,7 +66,9 @@ for (const era of ['modern', 'legacy'] as const) {
       const requests = upstream.seen.slice(from)
       for (const { headers } of requests) assert.equal(headers.authorization, 'Bearer value of env:TOKEN')
       const last = requests.filter(({ body }) => body?.method === 'tools/call').at(-1)
-      const names = Object.keys(last?.headers ?? {}).filter((name) => name.startsWith('mcp-')).sort()
+      const names = Object.keys(last?.headers ?? {})
+        .filter((name) => name.startsWith('mcp-'))
+        .sort()
       assert.deepEqual(
         names,
         era === 'modern'
@@ -166,6 +168,42 @@ describe('a legacy tool server that forgets its sessions', () => {
   })
 })
 
+describe('a legacy tool server that hangs up before it answers', () => {
+  it('is asked again for the rest of the answer', async (t) => {
+    const upstream = await startMcpUpstream({ era: 'legacy' })
+    const rig = openRig()
+    t.after(async () => {
+      await rig.close()
+      await upstream.close()
+    })
+    assert.equal(textOf(await callTool(rig.http(upstream), 'hangs-up')), 'after all')
+    assert.equal(upstream.seen.filter(({ body }) => body?.method === 'tools/call').length, 1)
+    assert.ok(upstream.seen.some(({ method, headers }) => method === 'GET' && headers['last-event-id'] !== undefined))
+  })
+})
+
+describe('a tool server that changes its era', () => {
+  it('is asked anew, without its registration being touched', async (t) => {
+    const upstream = await startMcpUpstream({ era: 'dual' })
+    const rig = openRig()
+    t.after(async () => {
+      await rig.close()
+      await upstream.close()
+    })
+    const target = rig.http(upstream)
+    await target.refresh()
+    assert.equal(target.state().era, 'modern')
+    upstream.intercept = ({ headers }, response) => {
+      if (headers['mcp-protocol-version'] !== '2026-07-28') return false
+      response.writeHead(400, { 'content-type': 'text/plain' }).end('Bad Request')
+      return true
+    }
+    assert.ok('fault' in (await callTool(target, 'echo', { text: 'x' })))
+    await until('it speaks the older revision', () => target.state().era === 'legacy')
+    assert.equal(textOf(await callTool(target, 'echo', { text: 'old' })), 'old')
+  })
+})
+
 describe('a modern tool server that changes which parameters travel as headers', () => {
   it('is listed again after its refusal, and the call is made once more', async (t) => {
     const upstream = await startMcpUpstream({ era: 'modern' })
@@ -178,7 +216,10 @@ describe('a modern tool server that changes which parameters travel as headers',
     // Called without having listed: the annotation is not known yet, so the first attempt lacks the header.
     assert.equal(textOf(await callTool(target, 'regional', { region: 'eu' })), 'eu')
     const calls = upstream.seen.filter(({ body }) => body?.method === 'tools/call')
-    assert.deepEqual(calls.map(({ headers }) => headers['mcp-param-region']), [undefined, 'eu'])
+    assert.deepEqual(
+      calls.map(({ headers }) => headers['mcp-param-region']),
+      [undefined, 'eu'],
+    )
   })
 })
 

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { classifyInboundRequest } from '@modelcontextprotocol/server'
+import fc from 'fast-check'
 import { classify, maxBatch, negotiated } from '../../src/mcp/wire/inbound.ts'
 import { WireError } from '../../src/mcp/wire/jsonrpc.ts'
 
@@ -138,7 +139,10 @@ describe('a message of an older revision', () => {
   it('cannot begin a session from within a batch, nor claim the current revision there', () => {
     const inbound = classify([{ ...list, method: 'initialize' }, call()], {})
     assert.ok(!(inbound instanceof WireError) && inbound.era === 'legacy')
-    assert.deepEqual(inbound.messages.map((one) => one instanceof WireError && one.body.code), [-32600, -32600])
+    assert.deepEqual(
+      inbound.messages.map((one) => one instanceof WireError && one.body.code),
+      [-32600, -32600],
+    )
   })
 
   it('gets the version it asks for in the handshake, or else our newest older one', () => {
@@ -150,6 +154,26 @@ describe('a message of an older revision', () => {
 })
 
 describe('what is no JSON-RPC message', () => {
+  it('is refused and never breaks anything, whatever it is', () => {
+    const keys = fc.constantFrom('jsonrpc', 'id', 'method', 'params', 'result', 'error', '_meta', version, 'name')
+    const values = fc.letrec((tie) => ({
+      any: fc.oneof(
+        { depthSize: 'small' },
+        fc.constantFrom('2.0', 'tools/call', 'initialize', '2026-07-28', null, 1, 1.5, true),
+        fc.jsonValue(),
+        fc.array(tie('any'), { maxLength: 3 }),
+        fc.dictionary(keys, tie('any'), { maxKeys: 5 }),
+      ),
+    })).any
+    const sent = fc.dictionary(fc.constantFrom('mcp-protocol-version', 'mcp-method', 'mcp-name'), fc.string())
+    fc.assert(
+      fc.property(values, sent, (body, some) => {
+        const inbound = classify(body, some)
+        assert.ok(inbound instanceof WireError ? inbound.status >= 400 : ['modern', 'legacy'].includes(inbound.era))
+      }),
+    )
+  })
+
   for (const body of [
     null,
     'text',
@@ -159,7 +183,7 @@ describe('what is no JSON-RPC message', () => {
     { jsonrpc: '2.0', id: 1.5, method: 'ping' },
     { jsonrpc: '2.0', id: 1, method: 'ping', params: [] },
     { jsonrpc: '2.0', id: 1, method: 7 },
-    { jsonrpc: '2.0', id: 1, result: {}, error: 'no' , method: null },
+    { jsonrpc: '2.0', id: 1, result: {}, error: 'no', method: null },
   ]) {
     it(`is refused with -32600: ${JSON.stringify(body)}`, () => {
       const inbound = classify(body, {})

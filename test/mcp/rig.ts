@@ -52,7 +52,12 @@ export interface CallOptions {
   readonly meta?: Record<string, unknown>
 }
 
-export function callTool(target: Target, name: string, args: object = {}, options: CallOptions = {}): Promise<ToolOutcome> {
+export function callTool(
+  target: Target,
+  name: string,
+  args: object = {},
+  options: CallOptions = {},
+): Promise<ToolOutcome> {
   const known = target.tools().find((tool) => tool.name === name)
   const tool: Tool = known ?? { server: target.id, name, outward: `${target.id}__${name}`, definition: {} }
   return target.call({

@@ -116,8 +116,12 @@ describe('a tool server as a child process', () => {
 
   it('does not outlive a gateway that was killed', async () => {
     const script = here('./killed-gateway.ts')
-    const gateway = spawn(process.execPath, [script, JSON.stringify(rogue('stubborn'))], { stdio: ['ignore', 'pipe', 'inherit'] })
-    const pid = await new Promise<number>((resolve) => gateway.stdout.once('data', (data) => resolve(Number(String(data)))))
+    const gateway = spawn(process.execPath, [script, JSON.stringify(rogue('stubborn'))], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    })
+    const pid = await new Promise<number>((resolve) =>
+      gateway.stdout.once('data', (data) => resolve(Number(String(data)))),
+    )
     assert.equal((await groupOf(pid)).length, 2)
     gateway.kill('SIGKILL')
     await until('the group is gone', async () => (await groupOf(pid)).length === 0)

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import fc from 'fast-check'
+import type { Target, Tool } from '../../src/call.ts'
 import { createCatalogue } from '../../src/mcp/catalogue.ts'
 import { ingest, maxDefinition } from '../../src/mcp/ingest.ts'
 import { quoted } from '../../src/mcp/upstream/explain.ts'
@@ -15,7 +16,6 @@ import {
 import { portableMeta } from '../../src/mcp/wire/meta.ts'
 import { codecOf, codecs, legacyRevisions } from '../../src/mcp/wire/revision.ts'
 import { type SseEvent, sseReader } from '../../src/mcp/wire/sse.ts'
-import type { Target, Tool } from '../../src/call.ts'
 
 describe('a header value', () => {
   it('carries any text there and back', () => {
@@ -44,7 +44,10 @@ describe('a parameter that travels as a header', () => {
   const schema = (properties: object) => ({ type: 'object', properties })
   it('is found at any depth of properties', () => {
     const found = headerParams(
-      schema({ a: { type: 'string', 'x-mcp-header': 'A' }, b: schema({ c: { type: 'integer', 'x-mcp-header': 'C' } }) }),
+      schema({
+        a: { type: 'string', 'x-mcp-header': 'A' },
+        b: schema({ c: { type: 'integer', 'x-mcp-header': 'C' } }),
+      }),
     )
     assert.deepEqual(found, [
       { name: 'A', path: ['a'], type: 'string' },
@@ -191,19 +194,31 @@ describe('the metadata of a request', () => {
 
 describe('an event stream', () => {
   it('is read the same however it is cut', () => {
-    const text = ': hi\r\nid: 1\r\nevent: message\r\ndata: {"a":\r\ndata:"ü"}\r\n\r\n\n\ndata: two\n\nretry: 9\r\rdata: three\r\r'
+    const text =
+      ': hi\r\nid: 1\r\nevent: message\r\ndata: {"a":\r\ndata:"ü"}\r\n\r\n\n\ndata: two\n\nretry: 9\r\rdata: three\r\r'
     const bytes = Buffer.from(text)
     fc.assert(
       fc.property(fc.array(fc.nat(bytes.length)), (cuts) => {
         const events: SseEvent[] = []
         let retry = 0
-        const reader = sseReader(1000, (event) => events.push(event), (ms) => (retry = ms))
+        const reader = sseReader(
+          1000,
+          (event) => events.push(event),
+          (ms) => (retry = ms),
+        )
         let from = 0
         for (const to of [...cuts.sort((a, b) => a - b), bytes.length]) {
           reader.push(bytes.subarray(from, to))
           from = to
         }
-        assert.deepEqual(events.map(({ data, id }) => [data, id]), [['{"a":\n"ü"}', '1'], ['two', '1'], ['three', '1']])
+        assert.deepEqual(
+          events.map(({ data, id }) => [data, id]),
+          [
+            ['{"a":\n"ü"}', '1'],
+            ['two', '1'],
+            ['three', '1'],
+          ],
+        )
         assert.equal(retry, 9)
       }),
     )
@@ -227,8 +242,14 @@ describe('the tools of a server', () => {
   })
 
   it('may be called as members of objects are', () => {
-    const { tools } = ingest('s', [{ name: 'constructor', inputSchema: input }, { name: '__proto__', inputSchema: input }])
-    assert.deepEqual(tools.map(({ outward }) => outward), ['s____proto__', 's__constructor'])
+    const { tools } = ingest('s', [
+      { name: 'constructor', inputSchema: input },
+      { name: '__proto__', inputSchema: input },
+    ])
+    assert.deepEqual(
+      tools.map(({ outward }) => outward),
+      ['s____proto__', 's__constructor'],
+    )
   })
 
   it('are bounded in size, depth and number, and named once', () => {
@@ -241,14 +262,28 @@ describe('the tools of a server', () => {
       { name: 'twice', inputSchema: input, description: 'other' },
       { name: 'shapeless' },
     ])
-    assert.deepEqual(tools.map(({ name }) => name), ['twice'])
+    assert.deepEqual(
+      tools.map(({ name }) => name),
+      ['twice'],
+    )
     assert.equal(tools[0]?.definition.description, undefined)
     assert.equal(refused.length, 4)
-    assert.equal(ingest('s', Array.from({ length: 2001 }, (_, i) => ({ name: `t${i}`, inputSchema: input }))).refused.length, 1)
+    assert.equal(
+      ingest(
+        's',
+        Array.from({ length: 2001 }, (_, i) => ({ name: `t${i}`, inputSchema: input })),
+      ).refused.length,
+      1,
+    )
   })
 
   it('keep their definition verbatim', () => {
-    const definition = { name: 'a', inputSchema: { ...input, $defs: { x: { $anchor: 'y' } } }, odd: [1], _meta: { ui: 1 } }
+    const definition = {
+      name: 'a',
+      inputSchema: { ...input, $defs: { x: { $anchor: 'y' } } },
+      odd: [1],
+      _meta: { ui: 1 },
+    }
     assert.equal(ingest('s', [definition]).tools[0]?.definition, definition)
   })
 })
@@ -271,7 +306,10 @@ describe('the catalogue', () => {
   })
 
   it('has a stable order and the same list while nothing changes', () => {
-    assert.deepEqual(catalogue.tools().map(({ outward }) => outward), ['b-2__z', 'git__a', 'git__hub__x'])
+    assert.deepEqual(
+      catalogue.tools().map(({ outward }) => outward),
+      ['b-2__z', 'git__a', 'git__hub__x'],
+    )
     assert.equal(catalogue.tools(), catalogue.tools())
   })
 })

@@ -17,7 +17,7 @@ import {
   NodeStreamableHTTPServerTransport,
   toNodeHandler,
 } from '@modelcontextprotocol/node'
-import { createMcpHandler, McpServer } from '@modelcontextprotocol/server'
+import { createMcpHandler, type JSONRPCMessage, McpServer } from '@modelcontextprotocol/server'
 import { z } from 'zod'
 
 export interface Seen {
@@ -70,6 +70,8 @@ export async function startMcpUpstream(options: { readonly era: 'dual' | 'modern
     const server = factory()
     const transport = new NodeStreamableHTTPServerTransport({
       sessionIdGenerator: () => randomUUID(),
+      eventStore: eventStore(),
+      retryInterval: 50,
       onsessioninitialized: (session) => void sessions.set(session, { transport, server }),
     })
     await server.connect(transport)
@@ -120,6 +122,30 @@ export async function startMcpUpstream(options: { readonly era: 'dual' | 'modern
   return upstream
 }
 
+/** Events of streams that may be read again, as the transport asks for them. */
+function eventStore() {
+  const events: { id: string; stream: string; message: JSONRPCMessage }[] = []
+  return {
+    async storeEvent(stream: string, message: JSONRPCMessage) {
+      const id = `${stream}/${events.length}`
+      events.push({ id, stream, message })
+      return id
+    },
+    async getStreamIdForEventId(id: string) {
+      return events.find((event) => event.id === id)?.stream
+    },
+    async replayEventsAfter(
+      last: string,
+      { send }: { send: (eventId: string, message: JSONRPCMessage) => Promise<void> },
+    ) {
+      const from = events.findIndex(({ id }) => id === last)
+      const stream = events[from]?.stream ?? ''
+      for (const event of events.slice(from + 1)) if (event.stream === stream) await send(event.id, event.message)
+      return stream
+    },
+  }
+}
+
 function registerEcho(server: McpServer, name: string): void {
   server.registerTool(
     name,
@@ -167,6 +193,20 @@ export function toolServer({ cancelled, begun, added }: Shared): McpServer {
           resolve({ content: [{ type: 'text', text: 'cancelled' }] })
         })
       })
+    },
+  )
+  server.registerTool(
+    'numbers',
+    { description: 'Answers with an array', inputSchema: z.object({}), outputSchema: z.array(z.number()) },
+    () => ({ content: [{ type: 'text', text: '[1,2]' }], structuredContent: [1, 2] }),
+  )
+  server.registerTool(
+    'hangs-up',
+    { description: 'Closes the stream before it answers', inputSchema: z.object({}) },
+    async (_args, ctx) => {
+      ctx.http?.closeSSE?.()
+      await new Promise((resolve) => setTimeout(resolve, 100))
+      return { content: [{ type: 'text', text: 'after all' }] }
     },
   )
   server.registerTool(

@@ -5,19 +5,23 @@
  * @module
  */
 import { isUtf8 } from 'node:buffer'
-import type { LlmCall, LlmFacts, Span } from '../../call.ts'
+import type { LlmCall, LlmFacts, NamedSpan } from '../../call.ts'
 import { type Fault, fault } from '../../fault.ts'
 import { scalarEnd, skipSpace, stringAt, stringEnd } from '../../json.ts'
 
 /** Nesting accepted in a model request; tool schemas nest deeper than policy documents do. */
 const maxDepth = 128
 const maxMembers = 200
+const maxModelName = 256
+/**
+ * Members that decide what a call is and costs. Some providers read names without regard to case, so another spelling
+ * would say one thing to them and nothing to us.
+ */
+const judged = new Set(['model', 'stream', 'stream_options', 'max_tokens', 'max_completion_tokens', 'n', 'best_of'])
 /** Counted per image, audio or file part when no better rule is known: a bound for one high-detail image. */
 const tokensPerMediaPart = 3_000
 
-interface Member extends Span {
-  readonly key: string
-}
+type Member = NamedSpan
 
 /**
  * @param kind decides which member caps the output
@@ -41,11 +45,15 @@ export function readBody(body: Buffer, kind: LlmCall['kind']): LlmFacts | Fault 
 function facts(value: Record<string, unknown>, spans: Member[], kind: LlmCall['kind'], body: Buffer): LlmFacts | Fault {
   const { model, stream } = value
   const modelSpan = spans.find((m) => m.key === 'model')
-  if (typeof model !== 'string' || model === '' || modelSpan === undefined) return refuse('model', 'must name a model')
+  if (typeof model !== 'string' || model === '' || model.length > maxModelName || modelSpan === undefined)
+    return refuse('model', 'must name a model')
   if (stream !== undefined && stream !== null && typeof stream !== 'boolean')
     return refuse('stream', 'must be a boolean')
   const choices = multiplier(value)
   if (choices === null) return refuse('n', 'must be an integer from 1 to 128')
+  const misspelt = spans.find(({ key }) => !judged.has(key) && judged.has(key.toLowerCase()))
+  if (misspelt !== undefined)
+    return refuse('body', `has the key ${JSON.stringify(misspelt.key)}; write it in lower case`)
   const cap = kind === 'embedding' ? null : outputCap(value, spans)
   if (cap === 'bad') return refuse('max_tokens', 'must be a positive integer')
   const options = value.stream_options as Record<string, unknown> | null | undefined
@@ -59,7 +67,8 @@ function facts(value: Record<string, unknown>, spans: Member[], kind: LlmCall['k
     streamOptionsSpan: spans.find((m) => m.key === 'stream_options') ?? null,
     streamOptions: options ?? null,
     cap,
-    choices,
+    unsetCaps: cap === null ? capNames.flatMap((name) => spans.find(({ key }) => key === name) ?? []) : [],
+    choices: choices * (kind === 'completion' ? prompts(value) : 1),
     inputBound: body.length + mediaParts(value) * tokensPerMediaPart,
     bodyStart: body.indexOf(0x7b) + 1,
   }
@@ -77,10 +86,17 @@ function multiplier(value: Record<string, unknown>): number | null {
   return most
 }
 
+/** Legacy completions answer every prompt of a list; a list of numbers is one prompt in tokens. */
+function prompts({ prompt }: Record<string, unknown>): number {
+  return Array.isArray(prompt) && typeof prompt[0] !== 'number' ? Math.max(1, prompt.length) : 1
+}
+
+const capNames = ['max_tokens', 'max_completion_tokens'] as const
+
 /** `max_completion_tokens` where both are given: it is the newer name and the one providers then obey. */
 function outputCap(value: Record<string, unknown>, spans: Member[]): LlmFacts['cap'] | 'bad' {
   let found: LlmFacts['cap'] = null
-  for (const name of ['max_tokens', 'max_completion_tokens']) {
+  for (const name of capNames) {
     const given = value[name]
     if (given === undefined || given === null) continue
     if (typeof given !== 'number' || !Number.isSafeInteger(given) || given < 1) return 'bad'

@@ -26,7 +26,10 @@ export function spliceBody(body: Buffer, facts: LlmFacts, changes: Changes): Buf
   let inserted = ''
   if (changes.model !== facts.model) cuts.push({ ...facts.modelSpan, text: JSON.stringify(changes.model) })
   if (changes.cap !== null) {
-    if (facts.cap === null) inserted += `${JSON.stringify(changes.capName)}:${changes.cap},`
+    // A member that says null is written over: behind an inserted one of the same name, it would be the one obeyed.
+    const unset = facts.unsetCaps.find(({ key }) => key === changes.capName)
+    if (unset !== undefined) cuts.push({ ...unset, text: String(changes.cap) })
+    else if (facts.cap === null) inserted += `${JSON.stringify(changes.capName)}:${changes.cap},`
     for (let cap: OutputCap | null = facts.cap; cap !== null; cap = cap.also) {
       if (cap.value > changes.cap) cuts.push({ ...cap.span, text: String(changes.cap) })
     }

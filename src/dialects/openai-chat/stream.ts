@@ -21,7 +21,7 @@ export interface StreamState {
   /** Answers that have ended (`finish_reason`), by index. */
   readonly finished: Set<number>
   usage: Usage | null
-  /** An error frame inside the stream: its message, or null. */
+  /** Why the stream cannot be believed any more, in our words, or null. */
   error: string | null
   done: boolean
 }
@@ -40,6 +40,8 @@ export function lastEventEnd(bytes: Buffer): number {
     const byte = bytes[i]
     if (byte !== 0x0a && byte !== 0x0d) continue
     const before = bytes[i - 1]
+    // A carriage return at the very end can be half of the line end; the other half belongs to this event too.
+    if (before === 0x0a && byte === 0x0d && i === bytes.length - 1) continue
     if (before === 0x0a) return i + 1
     if (before === 0x0d && (byte === 0x0d || (i > 1 && (bytes[i - 2] === 0x0a || bytes[i - 2] === 0x0d)))) return i + 1
   }
@@ -83,17 +85,14 @@ export interface StreamEvent {
   readonly usageOnly: boolean
 }
 
-/** Splits whole events and reads them into the state. */
-export function readEvents(bytes: Buffer, state: StreamState): StreamEvent[] {
-  const found: StreamEvent[] = []
+/** Splits whole events; the state is that of the events taken so far, not of those still to come. */
+export function* readEvents(bytes: Buffer, state: StreamState): Generator<StreamEvent> {
   let start = 0
   while (start < bytes.length) {
     const end = eventEnd(bytes, start)
-    const event = bytes.subarray(start, end)
-    found.push(readEvent(event, state))
+    yield readEvent(bytes.subarray(start, end), state)
     start = end
   }
-  return found
 }
 
 function eventEnd(bytes: Buffer, from: number): number {
@@ -131,10 +130,8 @@ function readEvent(bytes: Buffer, state: StreamState): StreamEvent {
 function note(value: unknown, state: StreamState): boolean {
   if (typeof value !== 'object' || value === null) return false
   const event = value as { choices?: unknown; usage?: unknown; error?: unknown }
-  if (event.error !== undefined && event.error !== null) {
-    const message = (event.error as { message?: unknown }).message
-    state.error = typeof message === 'string' ? message : 'the stream carried an error'
-  }
+  // What the vendor wrote there stays here: it may quote a credential.
+  if (event.error !== undefined && event.error !== null) state.error = 'it reported an error inside the stream'
   const choices = Array.isArray(event.choices) ? event.choices : []
   for (const choice of choices as { index?: unknown; finish_reason?: unknown }[]) {
     if (typeof choice?.finish_reason === 'string')

@@ -5,28 +5,31 @@ import { stringEnd } from '../../json.ts'
 const usageKey = Buffer.from('"usage"')
 
 /**
- * Usage from a whole reply, by its last `"usage"` key, without parsing the rest.
+ * Usage from a whole reply, by its `"usage"` key, without parsing the rest. Some vendors break it down again in inner
+ * objects; where the key stands more than once, the reply is parsed and the outermost one counts.
  *
  * @returns null when the reply has none or it is not believable
  */
 export function usageOfReply(body: Buffer): Usage | null {
-  let at = body.lastIndexOf(usageKey)
-  while (at !== -1) {
-    const start = objectAfter(body, at + usageKey.length)
-    if (start !== -1) {
-      const end = objectEnd(body, start)
-      if (end !== -1) {
-        try {
-          const usage = readUsage(JSON.parse(body.toString('utf8', start, end)))
-          if (usage !== null) return usage
-        } catch {
-          return null
-        }
-      }
-    }
-    at = at === 0 ? -1 : body.lastIndexOf(usageKey, at - 1)
+  const at = body.lastIndexOf(usageKey)
+  if (at === -1) return null
+  if (body.indexOf(usageKey) !== at) return outermost(body)
+  const start = objectAfter(body, at + usageKey.length)
+  const end = start === -1 ? -1 : objectEnd(body, start)
+  return end === -1 ? null : readUsage(parsed(body, start, end))
+}
+
+function outermost(body: Buffer): Usage | null {
+  const reply = parsed(body, 0, body.length)
+  return typeof reply === 'object' && reply !== null ? readUsage((reply as { usage?: unknown }).usage) : null
+}
+
+function parsed(body: Buffer, start: number, end: number): unknown {
+  try {
+    return JSON.parse(body.toString('utf8', start, end)) as unknown
+  } catch {
+    return null
   }
-  return null
 }
 
 /**
@@ -36,13 +39,14 @@ export function usageOfReply(body: Buffer): Usage | null {
 export function readUsage(value: unknown): Usage | null {
   if (typeof value !== 'object' || value === null) return null
   const usage = value as Record<string, unknown>
-  const input = count(usage.prompt_tokens)
   const total = count(usage.total_tokens)
-  const output =
-    usage.completion_tokens === undefined && input !== null && total !== null
-      ? total - input
-      : count(usage.completion_tokens)
-  if (input === null || output === null || output < 0) return null
+  // Embeddings have no output, so that some vendors name the total alone.
+  const embeds = usage.prompt_tokens === undefined && usage.completion_tokens === undefined
+  const input = embeds ? total : count(usage.prompt_tokens)
+  const named = usage.completion_tokens === undefined && total !== null ? 0 : count(usage.completion_tokens)
+  // Thinking that a vendor leaves out of its output count is in the total all the same, and on its bill.
+  const output = named === null || input === null ? null : Math.max(named, (total ?? 0) - input)
+  if (input === null || output === null) return null
   const prompt = (usage.prompt_tokens_details ?? {}) as Record<string, unknown>
   const completion = (usage.completion_tokens_details ?? {}) as Record<string, unknown>
   return {

@@ -27,8 +27,8 @@ export interface Child {
   close(): Promise<void>
 }
 
-/** Grace after stdin ended and after SIGTERM, ms. */
-const graceMs = { stdin: 1000, term: 1000 }
+/** Grace after stdin ended, after SIGTERM, and for output after the end, ms. */
+const graceMs = { stdin: 1000, term: 1000, pipe: 1000 }
 /** Longest stretch of stderr logged at once, characters; what is over is dropped. */
 const maxStderrLine = 4096
 /** Bytes waiting in the pipe before the process counts as stuck. */
@@ -51,16 +51,19 @@ export function startChild(options: ChildOptions): Child {
     const end = (why: string) => {
       if (ended) return
       ended = true
-      guard?.kill('SIGKILL')
-      // What the process left behind in its group has no owner any more.
-      signalGroup(child, 'SIGKILL')
       resolve()
       options.onEnd(reason ?? why)
     }
     child.on('error', () => end('its command could not be started'))
-    child.on('exit', (code, signal) =>
-      end(signal === null ? `its process ended with code ${code}` : `its process was ended by ${signal}`),
-    )
+    child.on('exit', (code, signal) => {
+      const why = signal === null ? `its process ended with code ${code}` : `its process was ended by ${signal}`
+      guard?.kill('SIGKILL')
+      // What the process left behind in its group has no owner any more.
+      signalGroup(child, 'SIGKILL')
+      // Its last words may still be in the pipe; somebody outside the group may hold the pipe open.
+      child.on('close', () => end(why))
+      setTimeout(() => end(why), graceMs.pipe).unref()
+    })
   })
   const abandon = (why: string) => {
     reason ??= why

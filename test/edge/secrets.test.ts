@@ -1,0 +1,138 @@
+/** What must never be seen: keys in logs, in the database, in any answer. @module */
+import assert from 'node:assert/strict'
+import { readdirSync, readFileSync, statSync } from 'node:fs'
+import { join } from 'node:path'
+import { it } from 'node:test'
+import { SettingError, settingsFrom } from '../../src/settings.ts'
+import { type Answered, adminKey, hello, openVendor, startFails, startGateway, vendorKey } from '../gateway.ts'
+
+/** The ways a secret could lie around: as it is, encoded, backwards. */
+function spellings(secret: string): string[] {
+  const bytes = Buffer.from(secret)
+  return [
+    secret,
+    bytes.toString('base64').replace(/=+$/, ''),
+    bytes.toString('hex'),
+    [...secret].reverse().join(''),
+    encodeURIComponent(secret),
+  ]
+}
+
+it('no key, prompt or provider credential is in the log, the metrics, the data folder or an error', async () => {
+  const vendor = await openVendor()
+  const gateway = await startGateway({
+    vendor,
+    env: { GATEHOUSE_LOG_LEVEL: 'debug' },
+    models: { house: { provider: 'vendor', upstream: 'ok', price: { input: 1, output: 2 } } },
+  })
+  const prompt = 'CANARY-prompt-8c1d77e0'
+  const key = await gateway.mintKey({ limits: [{ unit: 'requests', max: 30 }] })
+  const session = await gateway.mintSession(key.key, { labels: { run: 'seven' } })
+  const messages = [{ role: 'user', content: prompt }]
+  const answers: Answered[] = []
+  const asked = async (...args: Parameters<typeof gateway.ask>) => answers.push(await gateway.ask(...args))
+  for (const model of [
+    'house',
+    'vendor/status-401',
+    'vendor/status-500',
+    'vendor/rst',
+    'vendor/cut-300',
+    'vendor/html',
+    'nobody',
+  ]) {
+    for (const stream of [false, true])
+      await asked('POST', '/v1/chat/completions', { key: session.key, body: { ...hello, model, messages, stream } })
+  }
+  const wrong = `${key.key.slice(0, -1)}x`
+  await asked('POST', '/v1/chat/completions', { key: key.key, body: `{"model": "${prompt}` })
+  await asked('GET', '/v1/models', { key: wrong })
+  await asked('GET', `/v1/models?key=${key.key}`)
+  await asked('GET', '/v1/models', { key: key.key, headers: { 'x-api-key': session.key } })
+  await asked('GET', '/v1/models', { key: key.key, headers: { cookie: `k=${session.key}` } })
+  await asked('GET', '/admin/v1/keys', { key: session.key })
+  await asked('POST', '/v1/sessions', { key: key.key, body: { secret: key.key } })
+  await asked('POST', '/admin/v1/keys', { key: adminKey, body: { account: 'x', name: 'x', password: adminKey } })
+  await asked('DELETE', `/v1/sessions/${session.id}`, { key: key.key })
+  await asked('GET', '/v1/models', { key: session.key })
+  await asked('GET', '/metrics')
+  await asked('GET', '/readyz')
+  await gateway.stop()
+
+  const folder = join(gateway.home, 'data')
+  const master = readFileSync(join(folder, 'master-key'), 'utf8').trim()
+  const kept = readdirSync(folder)
+    .filter((name) => name !== 'master-key')
+    .map((name) => readFileSync(join(folder, name), 'latin1'))
+    .join('\n')
+  const errors = answers.filter(({ status }) => status !== 200)
+  assert.ok(errors.length >= 15, String(errors.length))
+  const places = {
+    log: gateway.log(),
+    'data folder': kept,
+    errors: errors.map(({ text, headers }) => `${text}\n${JSON.stringify([...headers])}`).join('\n'),
+    'every answer': answers.map(({ text }) => text).join('\n'),
+  }
+  const secretPart = (token: string) => token.slice(token.lastIndexOf('_') + 1)
+  const demo = /demo session key.*?(sk-gate-\S+)/.exec(places.log)?.[1] ?? assert.fail('no demo key')
+  const secrets: [string, string][] = [
+    ['key', secretPart(key.key)],
+    ['session key', secretPart(session.key)],
+    ['admin key', adminKey],
+    ['vendor key', vendorKey],
+    ['master key', master],
+    ['prompt', prompt],
+  ]
+  for (const [place, text] of Object.entries(places)) {
+    for (const [name, secret] of secrets) {
+      for (const spelling of spellings(secret)) assert.ok(!text.includes(spelling), `the ${name} is in the ${place}`)
+    }
+  }
+  // The demo key is shown on the terminal once, and is nowhere else.
+  assert.equal(places.log.split(secretPart(demo)).length - 1, 2)
+  assert.ok(!kept.includes(secretPart(demo)))
+  for (const name of readdirSync(folder)) assert.equal(statSync(join(folder, name)).mode & 0o077, 0, name)
+})
+
+it('a gateway that others could reach does not start without an admin key', async () => {
+  const { code, output } = await startFails({ args: ['--host', '0.0.0.0'], env: { GATEHOUSE_ADMIN_KEY: '' } })
+  assert.equal(code, 1)
+  assert.match(output, /^gatehouse cannot start: HOST 0\.0\.0\.0 .*GATEHOUSE_ADMIN_KEY.*\n$/)
+})
+
+it('a wrong setting is told in one line, without a stack and without its secret', async () => {
+  const wrong: [Record<string, string>, RegExp][] = [
+    [{ PORT: '99999' }, /^PORT/],
+    [{ GATEHOUSE_ADMIN_KEY: 'short-Zm9vYmFy' }, /^GATEHOUSE_ADMIN_KEY: needs at least 24/],
+    [{ GATEHOUSE_PUBLIC_URL: 'gate.example.com' }, /^GATEHOUSE_PUBLIC_URL/],
+    [{ GATEHOUSE_ALLOW_PRIVATE: '10.0.0.0/8' }, /^GATEHOUSE_ALLOW_PRIVATE/],
+    [{ DATABASE_URL: 'mysql://x' }, /^DATABASE_URL/],
+    [{ REDIS_URL: 'redis://x' }, /^REDIS_URL/],
+    [{ GATEHOUSE_WORKERS: '4' }, /^--workers/],
+    [{ GATEHOUSE_LOG_LEVEL: 'loud' }, /^GATEHOUSE_LOG_LEVEL/],
+    [{ HOST: '192.0.2.1' }, /^HOST 192\.0\.2\.1/],
+  ]
+  for (const [env, says] of wrong) {
+    assert.throws(
+      () => settingsFrom(env, {}, '/'),
+      (error: Error) => {
+        assert.ok(error instanceof SettingError)
+        assert.match(error.message, says)
+        assert.ok(!error.message.includes('Zm9vYmFy') && !error.message.includes('\n'), error.message)
+        return true
+      },
+    )
+  }
+  const { code, output } = await startFails({ env: { GATEHOUSE_MASTER_KEY: 'Zm9vYmFyLXNlY3JldA==' } })
+  assert.equal(code, 1)
+  assert.match(output, /^gatehouse cannot start: GATEHOUSE_MASTER_KEY: must be 32 bytes in base64[^\n]*\n$/)
+  assert.ok(!output.includes('Zm9vYmFy'))
+})
+
+it('a second gateway on the same folder does not start, and says why', async () => {
+  const first = await startGateway({})
+  const { code, output } = await startFails({
+    env: { DATABASE_URL: `sqlite:${join(first.home, 'data/gatehouse.db')}` },
+  })
+  assert.equal(code, 1)
+  assert.match(output, /another gateway uses this data folder/)
+})

@@ -51,6 +51,6 @@ export type Caller = { readonly role: 'admin' } | { readonly role: 'holder'; rea
 /** The one credential a request presented: SHA-256 (hex) of the whole token. The token itself stays in the edge. */
 export interface Credential {
   readonly digest: string
-  /** It has the form of a key; anything else can only be the admin key. */
-  readonly isKey: boolean
+  /** It has the form and checksum of a key; anything else can only be the admin key. Asked only of tokens not yet known. */
+  readonly isKey: () => boolean
 }

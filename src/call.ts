@@ -85,10 +85,11 @@ interface Entered {
 
 export const llmKinds = ['chat', 'completion', 'embedding'] as const
 
-/** A model call. `body` is what the caller sent; the spans tell where in it the gateway may splice. */
+/** A model call. */
 export interface LlmCall extends Entered {
   readonly kind: (typeof llmKinds)[number]
-  readonly body: Buffer
+  /** What the caller sent; the spans tell where in it the gateway may splice. Emptied once a stream has begun. */
+  body: Buffer
   readonly facts: LlmFacts
   readonly timeoutMs: number | null
   readonly maxAttempts: number | null
@@ -130,6 +131,8 @@ export interface LlmFacts {
   readonly choices: number
   /** Upper bound of input tokens: no tokenizer makes more tokens than bytes; media parts count apart. */
   readonly inputBound: number
+  /** Length of the body. */
+  readonly bytes: number
   /** Just behind the opening brace: where a member can be inserted. */
   readonly bodyStart: number
 }

@@ -24,7 +24,7 @@ export interface EgressOptions {
   /** `CIDR:port` entries allowed for every destination (GATEHOUSE_ALLOW_PRIVATE). */
   readonly allowPrivate: readonly string[]
   readonly lookup?: Lookup
-  /** Connections per pool; default 256. */
+  /** Connections per pool; default 10,000: one per call at work, so that no call waits behind another. */
   readonly connections?: number
 }
 
@@ -67,7 +67,7 @@ export function createEgress(options: EgressOptions): Egress {
       lookup: pinned(resolve, port, allowed),
     })
     return new Pool(url.origin, {
-      connections: options.connections ?? 256,
+      connections: options.connections ?? 10_000,
       pipelining: 1,
       keepAliveTimeout: 60_000,
       headersTimeout: 0,

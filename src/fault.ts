@@ -166,8 +166,12 @@ export function explain(f: FaultBody): string {
 /** An amount as people write it: dollars with up to six digits, the rest as they are. */
 export function amount(unit: string, value: number): string {
   if (unit !== 'usd') return String(value)
-  const digits = (value / 1_000_000).toFixed(6).replace(/0+$/, '').replace(/\.$/, '')
-  return `$${digits}`
+  const rest = value % 1_000_000
+  const whole = (value - rest) / 1_000_000
+  if (rest === 0) return `$${whole}`
+  let digits = String(1_000_000 + rest).slice(1)
+  while (digits.endsWith('0')) digits = digits.slice(0, -1)
+  return `$${whole}.${digits}`
 }
 
 function resets(at: number | null): string {

@@ -7,8 +7,8 @@ import type { Admitted, Call, Ending, Target, Tool } from './call.ts'
 import type { Config } from './config/config.ts'
 import type { Egress } from './egress.ts'
 import type { Escrow } from './escrow/escrow.ts'
-import type { Fault } from './fault.ts'
 import type { Directory } from './identity/directory.ts'
+import type { Running } from './running.ts'
 import type { LedgerEntry, Store } from './stores/store.ts'
 
 export interface Clock {
@@ -84,8 +84,8 @@ export interface Gateway {
   /** Where callers reach this gateway, without a trailing slash. */
   readonly publicUrl: string
   draining: boolean
-  /** Stops every call at work that can be stopped, with a fault its caller is told. */
-  readonly running: Set<(cause: Fault) => void>
+  /** Calls at work that can be stopped. */
+  readonly running: Running
   /** Reads and swaps the configuration again; resolves to the faults found (empty: swapped). */
   reload(): Promise<readonly string[]>
 }

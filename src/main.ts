@@ -21,6 +21,7 @@ import { createCatalogue } from './mcp/catalogue.ts'
 import { openLog } from './record/log.ts'
 import { openMetrics } from './record/metrics.ts'
 import { openWriter } from './record/writer.ts'
+import { createRunning } from './running.ts'
 import { derive, masterKey, secretReader } from './secrets.ts'
 import { type Flags, SettingError, type Settings, settingsFrom } from './settings.ts'
 import { openSqlite } from './stores/sqlite.ts'
@@ -103,7 +104,7 @@ export async function start(settings: Settings): Promise<Running> {
     secret,
     publicUrl: settings.publicUrl ?? '',
     draining: false,
-    running: new Set(),
+    running: createRunning(),
     reload: config.reload,
   }
   const greeting = await welcome(gateway, settings)
@@ -228,7 +229,7 @@ async function drain(gateway: Gateway, doors: readonly Door[], graceMs: number):
     for (const door of doors) door.server.closeIdleConnections()
   }, 50)
   const late = setTimeout(() => {
-    for (const stop of gateway.running) stop(fault({ code: 'draining' }))
+    gateway.running.stopAll(fault({ code: 'draining' }))
     // What has not ended by its fault within a moment is cut.
     setTimeout(() => {
       for (const door of doors) door.server.closeAllConnections()

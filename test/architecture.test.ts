@@ -22,6 +22,7 @@ const levels: Readonly<Record<string, number>> = {
   call: 0,
   json: 1,
   egress: 1,
+  running: 1,
   expr: 1,
   price: 1,
   store: 1,

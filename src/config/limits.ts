@@ -5,7 +5,7 @@ const count = (max: number) => z.int().min(1).max(max)
 
 export const limitsSchema = z
   .strictObject({
-    max_in_flight: count(100_000).default(1024).describe('calls at work at the same time, over all keys'),
+    max_in_flight: count(100_000).default(10_000).describe('calls at work at the same time, over all keys'),
     body_bytes: count(256 * 1024 * 1024)
       .default(32 * 1024 * 1024)
       .describe('largest request body of a model call'),

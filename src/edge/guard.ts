@@ -6,7 +6,7 @@
 import type { IncomingMessage } from 'node:http'
 import type { Credential } from '../call.ts'
 import { Fault, fault } from '../fault.ts'
-import { digestOf, isToken } from '../identity/token.ts'
+import { digestOf, hasShape, isToken } from '../identity/token.ts'
 
 /** Header fields accepted in one request (threats: header floods are refused, never cut). */
 export const maxHeaders = 128
@@ -122,9 +122,9 @@ function credentialOf(seen: Record<string, string>): Credential | null | Fault {
   }
   if (token === undefined) return null
   if (token.length > 512) return malformed
-  const isKey = token.startsWith('sk-gate-')
-  if (isKey && !isToken(token)) return fault({ code: 'invalid_key', reason: 'unknown' })
-  return { digest: digestOf(token), isKey }
+  if (token.startsWith('sk-gate-') && !hasShape(token)) return fault({ code: 'invalid_key', reason: 'malformed' })
+  const shown = token
+  return { digest: digestOf(token), isKey: () => isToken(shown) }
 }
 
 function refuse(where: string, why: string, status: 400 | 431 = 400): Fault {

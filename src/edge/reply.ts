@@ -60,9 +60,9 @@ export class HttpReply implements Reply {
     if (wait !== null) more.push('retry-after', String(wait))
     if (code === 401) more.push('www-authenticate', 'Bearer realm="gatehouse"')
     if (cause.code === 'budget_exhausted' || cause.code === 'budget_too_small') more.push('x-should-retry', 'false')
-    // What the caller still sends after a refusal is not read: the connection ends with the answer.
-    if (code === 413) more.push('connection', 'close')
-    this.#whole(code, this.#headers(facts, more), faultBody(cause.body, id))
+    const body = faultBody(cause.body, id)
+    if (code === 413) this.#lastWord(this.#headers(facts, more), body)
+    else this.#whole(code, this.#headers(facts, more), body)
   }
 
   begin(code: number, head: readonly string[], facts: ReplyFacts): void {
@@ -87,6 +87,20 @@ export class HttpReply implements Reply {
   onHangup(listener: () => void): void {
     if (this.closed) listener()
     else this.#onHangup = listener
+  }
+
+  /**
+   * Refuses a body that is still being sent. What comes is not read, so closing at once would reset the connection and
+   * take the answer with it; a moment is enough for the caller to read it.
+   */
+  #lastWord(head: string[], body: Buffer): void {
+    const { outgoing } = this.#to
+    this.started = true
+    this.#over = true
+    head.push('cache-control', 'no-store', 'connection', 'close', 'content-length', String(body.length))
+    outgoing.writeHead(413, head)
+    outgoing.write(body)
+    setTimeout(() => outgoing.end(), lingerMs)
   }
 
   #whole(code: number, head: string[], body: Buffer): void {
@@ -114,6 +128,8 @@ export class HttpReply implements Reply {
     return out
   }
 }
+
+const lingerMs = 500
 
 function ignore(): void {}
 

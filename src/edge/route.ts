@@ -81,7 +81,11 @@ export function readBody(incoming: IncomingMessage, cap: number): Promise<Buffer
       }
       chunks.push(chunk)
     })
-    incoming.on('end', () => finish(chunks.length === 1 ? (chunks[0] as Buffer) : Buffer.concat(chunks, size)))
+    incoming.on('end', () => {
+      finish(chunks.length === 1 ? (chunks[0] as Buffer) : Buffer.concat(chunks, size))
+      // The request lives as long as its answer; what it sent need not.
+      chunks.length = 0
+    })
     const broken = () => finish(new Fault({ code: 'invalid_request', where: 'body', why: 'the request ended early' }))
     incoming.on('error', broken)
     incoming.on('close', broken)

@@ -4,11 +4,9 @@
  * @module
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
-import { getRequestListener, type HttpBindings } from '@hono/node-server'
-import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response'
 import { Hono } from 'hono'
 import { faultBody } from '../dialects/openai-chat/fault.ts'
-import { explain, Fault, type FaultBody, fault, retryAfter, status } from '../fault.ts'
+import { explain, Fault, fault, retryAfter, status } from '../fault.ts'
 import type { Walk } from '../flow.ts'
 import type { Gateway } from '../gateway.ts'
 import { adminRoutes } from './admin.ts'
@@ -27,91 +25,123 @@ export function allRoutes(walk: Walk): readonly Route[] {
 
 /** A door: its router (for the inventory) and its server (not yet listening). */
 export interface Door {
-  readonly app: Hono<{ Bindings: HttpBindings }>
+  readonly app: Hono
   readonly server: Server
-  /** Requests at work. */
+  /** Calls at work, from the door to their recorded end. */
   inFlight(): number
 }
 
 const seconds = 1000
 const none: Readonly<Record<string, string>> = Object.freeze({})
 
-/** What the guard found, kept on the request itself: a weak map of requests costs the garbage collector dearly. */
-const passed = Symbol('passed the guard')
-type Guarded = IncomingMessage & { [passed]?: Passed }
+const serverOptions = {
+  keepAliveTimeout: 65 * seconds,
+  // With the checking interval: a request head that drips is cut off within 15 seconds.
+  headersTimeout: 10 * seconds,
+  requestTimeout: 120 * seconds,
+  connectionsCheckingInterval: 5 * seconds,
+  noDelay: true,
+  maxHeaderSize: 32 * 1024,
+}
 
 export function openDoor(gateway: Gateway, routes: readonly Route[], options: GuardOptions): Door {
   const ids = createIds(gateway.random)
   let inFlight = 0
+  const left = () => {
+    inFlight--
+  }
 
-  const app = new Hono<{ Bindings: HttpBindings }>()
+  // Hono keeps the routes and finds them. Its handlers are asked directly: a web Request and Response per call, which
+  // nothing here reads, would cost as much as everything the gateway itself does before it dispatches.
+  const app = new Hono()
+  const byHandler = new Map<unknown, Route>()
   for (const route of routes) {
-    const hasParams = route.path.includes(':')
-    app.on(route.method, route.path, (context) => {
-      const { incoming, outgoing } = context.env
-      const found = (incoming as Guarded)[passed] as Passed
-      if (route.metered && inFlight > gateway.config.limits.maxInFlight) {
-        refuse(gateway, outgoing, ids, fault({ code: 'overloaded', retryAfterMs: 1000 }), found.path)
-        return RESPONSE_ALREADY_SENT
-      }
-      const at = gateway.clock.now()
-      const done = route.handle({
-        gateway,
-        incoming,
-        outgoing,
-        params: hasParams ? context.req.param() : none,
-        path: found.path,
-        search: found.search,
-        id: ids.request(at),
-        at,
-        startedAt: gateway.clock.mono(),
-        credential: found.credential,
-        traceparent: ids.trace(incoming.headers.traceparent as string | undefined),
-      })
-      if (done instanceof Promise) done.catch((error: unknown) => broke(gateway, ids, outgoing, error, found.path))
-      return RESPONSE_ALREADY_SENT
+    const handler = () => new Response(null, { status: 404 })
+    byHandler.set(handler, route)
+    app.on(route.method, route.path, handler)
+  }
+
+  function enter(route: Route, params: Readonly<Record<string, string>>, shown: Passed, exchange: HttpExchange): void {
+    const { incoming, outgoing } = exchange
+    if (route.metered && inFlight >= gateway.config.limits.maxInFlight) {
+      refuse(gateway, outgoing, ids, fault({ code: 'overloaded', retryAfterMs: 1000 }), shown.path)
+      return
+    }
+    const at = gateway.clock.now()
+    const done = route.handle({
+      gateway,
+      incoming,
+      outgoing,
+      params,
+      path: shown.path,
+      search: shown.search,
+      id: ids.request(at),
+      at,
+      startedAt: gateway.clock.mono(),
+      credential: shown.credential,
+      traceparent: ids.trace(incoming.headers.traceparent as string | undefined),
+    })
+    if (!(done instanceof Promise)) return
+    inFlight++
+    done.then(left, (error: unknown) => {
+      left()
+      broke(gateway, ids, outgoing, error, shown.path)
     })
   }
-  app.notFound((context) => {
-    const { incoming, outgoing } = context.env
-    const known = routes.some((route) => route.path === incoming.url)
-    const why = known ? 'is not allowed here' : 'is not a path of this gateway; see the README for the paths'
-    const body: FaultBody = known
-      ? { code: 'invalid_request', where: incoming.method ?? 'method', why, status: 405 }
-      : { code: 'not_found', what: `${incoming.method} ${(incoming as Guarded)[passed]?.path ?? ''}` }
-    refuse(gateway, outgoing, ids, fault(body), (incoming as Guarded)[passed]?.path ?? '')
-    return RESPONSE_ALREADY_SENT
-  })
 
-  const listener = getRequestListener(app.fetch, { overrideGlobalObjects: false, autoCleanupIncoming: false })
-  const server = createServer(
-    {
-      keepAliveTimeout: 65 * seconds,
-      // With the checking interval: a request head that drips is cut off within 15 seconds.
-      headersTimeout: 10 * seconds,
-      requestTimeout: 120 * seconds,
-      connectionsCheckingInterval: 5 * seconds,
-      noDelay: true,
-      maxHeaderSize: 32 * 1024,
-    },
-    (incoming, outgoing) => {
-      const result = guard(incoming, options)
-      if (result instanceof Fault) {
-        refuse(gateway, outgoing, ids, result, incoming.url ?? '')
-        return
-      }
-      inFlight++
-      outgoing.on('close', () => {
-        inFlight--
-      })
-      if (gateway.draining) outgoing.setHeader('connection', 'close')
-      ;(incoming as Guarded)[passed] = result
-      void listener(incoming, outgoing)
-    },
-  )
+  function unmatched(method: string, path: string): Fault {
+    const known = routes.some((route) => app.router.match(route.method, path)[0].length > 0)
+    if (known) return fault({ code: 'invalid_request', where: method, why: 'is not allowed here', status: 405 })
+    return fault({ code: 'not_found', what: `${method} ${path}` })
+  }
+
+  const server = createServer(serverOptions, (incoming, outgoing) => {
+    const shown = guard(incoming, options)
+    if (shown instanceof Fault) {
+      refuse(gateway, outgoing, ids, shown, incoming.url ?? '')
+      return
+    }
+    if (gateway.draining) outgoing.setHeader('connection', 'close')
+    // A HEAD is a GET whose body Node leaves out.
+    const method = incoming.method === 'HEAD' ? 'GET' : (incoming.method ?? 'GET')
+    const [matched, stash] = app.router.match(method, shown.path)
+    const found = matched[0]
+    const route = found === undefined ? undefined : byHandler.get(found[0][0])
+    const params = found === undefined ? none : paramsOf(found[1], stash)
+    if (route === undefined || params === null) {
+      refuse(gateway, outgoing, ids, unmatched(method, shown.path), shown.path)
+      return
+    }
+    enter(route, params, shown, { incoming, outgoing })
+  })
   // By default Node keeps the first 1000 headers and drops the rest silently; the guard counts them all instead.
   server.maxHeadersCount = 0
   return { app, server, inFlight: () => inFlight }
+}
+
+interface HttpExchange {
+  readonly incoming: IncomingMessage
+  readonly outgoing: ServerResponse
+}
+
+/** Path parameters, decoded; null when one of them is not valid text. */
+function paramsOf(
+  given: Readonly<Record<string, string | number>>,
+  stash: readonly string[] | undefined,
+): Readonly<Record<string, string>> | null {
+  let params: Record<string, string> | null = null
+  for (const name in given) {
+    const value = given[name]
+    const raw = typeof value === 'number' ? stash?.[value] : value
+    if (raw === undefined) continue
+    params ??= {}
+    try {
+      params[name] = decodeURIComponent(raw)
+    } catch {
+      return null
+    }
+  }
+  return params ?? none
 }
 
 /** A refusal before any door knows the call: in JSON-RPC on the MCP paths, in OpenAI's shape elsewhere. */

@@ -36,8 +36,6 @@ export interface Escrow {
    * @returns the balances found, to be made durable
    */
   refresh(account: Account, sumSince: (since: number) => Promise<Amounts>): Promise<readonly BalanceRow[]>
-  /** Forgets an account that has no open hold. @returns whether it is gone */
-  detach(id: string): boolean
   /** Least free amount per unit over the path; a unit without a stopping limit is absent. */
   free(account: Account): Partial<Amounts>
   hold(account: Account, amounts: Readonly<Amounts>): EscrowHold | Fault
@@ -59,7 +57,24 @@ interface Counter {
 interface Node {
   readonly account: Account
   readonly counters: Map<Window, Counter>
-  holds: number
+}
+
+/** A limit that stops, with the counter it is held against. */
+interface Stop {
+  readonly account: Account
+  readonly limit: Limit
+  readonly counter: Counter
+}
+
+/** Everything between an account and the root that a hold touches, as it is until a window ends or a limit changes. */
+interface Way {
+  readonly counters: readonly Counter[]
+  /** The counters' keys, for the ledger. */
+  readonly balances: readonly BalanceKey[]
+  readonly stops: readonly Stop[]
+  /** The limits it was made of, leaf first: another list is another way. */
+  readonly limits: readonly (readonly Limit[])[]
+  readonly until: number
 }
 
 /**
@@ -67,6 +82,7 @@ interface Node {
  */
 export function createEscrow(now: () => number): Escrow {
   const nodes = new Map<string, Node>()
+  const ways = new Map<string, Way>()
   let openHolds = 0
   const onSettled = () => {
     openHolds--
@@ -90,9 +106,32 @@ export function createEscrow(now: () => number): Escrow {
     return fresh
   }
 
+  function wayOf(account: Account): Way {
+    const at = now()
+    const known = ways.get(account.id)
+    if (known !== undefined && at < known.until && isCurrent(known, account)) return known
+    const counters: Counter[] = []
+    const stops: Stop[] = []
+    const limits: (readonly Limit[])[] = []
+    for (let level: Account | null = account; level !== null; level = level.parent) {
+      const node = nodeOf(level)
+      limits.push(level.limits)
+      counters.push(counterOf(node, 'total', at))
+      for (const limit of level.limits) {
+        const counter = counterOf(node, limit.window, at)
+        if (!counters.includes(counter)) counters.push(counter)
+        if (limit.action === 'stop') stops.push({ account: level, limit, counter })
+      }
+    }
+    const until = Math.min(...counters.map((counter) => counter.endsAt))
+    const way = { counters, balances: counters.map((counter) => counter.key), stops, limits, until }
+    ways.set(account.id, way)
+    return way
+  }
+
   return {
     attach(account, balances) {
-      const node: Node = { account, counters: new Map(), holds: 0 }
+      const node: Node = { account, counters: new Map() }
       const at = now()
       for (const row of balances) {
         if (row.startsAt !== windowStart(row.window, at)) continue
@@ -116,49 +155,25 @@ export function createEscrow(now: () => number): Escrow {
       return found
     },
 
-    detach(id) {
-      const node = nodes.get(id)
-      if (node !== undefined && node.holds > 0) return false
-      return nodes.delete(id)
-    },
-
     free(account) {
-      const at = now()
       const free: Partial<Amounts> = {}
-      for (let level: Account | null = account; level !== null; level = level.parent) {
-        if (level.limits.length === 0) continue
-        const node = nodeOf(level)
-        for (const limit of level.limits) {
-          if (limit.action !== 'stop') continue
-          const counter = counterOf(node, limit.window, at)
-          const left = Math.max(0, limit.max - counter.used[limit.unit] - counter.held[limit.unit])
-          const least = free[limit.unit]
-          if (least === undefined || left < least) free[limit.unit] = left
-        }
+      for (const { limit, counter } of wayOf(account).stops) {
+        const left = Math.max(0, limit.max - counter.used[limit.unit] - counter.held[limit.unit])
+        const least = free[limit.unit]
+        if (least === undefined || left < least) free[limit.unit] = left
       }
       return free
     },
 
     hold(account, amounts) {
-      const at = now()
-      const taken: Counter[] = []
-      const path: Node[] = []
-      for (let level: Account | null = account; level !== null; level = level.parent) {
-        const node = nodeOf(level)
-        path.push(node)
-        taken.push(counterOf(node, 'total', at))
-        for (const limit of level.limits) {
-          const counter = counterOf(node, limit.window, at)
-          if (!taken.includes(counter)) taken.push(counter)
-          if (limit.action !== 'stop') continue
-          const refused = check(level, limit, counter, amounts[limit.unit])
-          if (refused !== null) return refused
-        }
+      const way = wayOf(account)
+      for (const stop of way.stops) {
+        const refused = check(stop, amounts[stop.limit.unit])
+        if (refused !== null) return refused
       }
-      for (const counter of taken) add(counter.held, amounts, 1)
-      for (const node of path) node.holds++
+      for (const counter of way.counters) add(counter.held, amounts, 1)
       openHolds++
-      return new OpenHold(amounts, taken, path, onSettled)
+      return new OpenHold(amounts, way, onSettled)
     },
 
     states(account) {
@@ -185,25 +200,24 @@ export function createEscrow(now: () => number): Escrow {
 class OpenHold implements EscrowHold {
   open = true
   readonly amounts: Readonly<Amounts>
-  readonly balances: readonly BalanceKey[]
-  readonly #counters: readonly Counter[]
-  readonly #path: readonly Node[]
+  readonly #way: Way
   readonly #onSettled: () => void
 
-  constructor(amounts: Readonly<Amounts>, counters: readonly Counter[], path: readonly Node[], onSettled: () => void) {
+  constructor(amounts: Readonly<Amounts>, way: Way, onSettled: () => void) {
     this.amounts = amounts
-    this.balances = counters.map(keyOf)
-    this.#counters = counters
-    this.#path = path
+    this.#way = way
     this.#onSettled = onSettled
+  }
+
+  get balances(): readonly BalanceKey[] {
+    return this.#way.balances
   }
 
   settle(actual: Readonly<Amounts>): boolean {
     if (!this.open) return false
     this.open = false
     this.#onSettled()
-    for (const node of this.#path) node.holds--
-    for (const counter of this.#counters) {
+    for (const counter of this.#way.counters) {
       add(counter.held, this.amounts, -1)
       add(counter.used, actual, 1)
     }
@@ -211,11 +225,15 @@ class OpenHold implements EscrowHold {
   }
 }
 
-function keyOf(counter: Counter): BalanceKey {
-  return counter.key
+function isCurrent(way: Way, account: Account): boolean {
+  let depth = 0
+  for (let level: Account | null = account; level !== null; level = level.parent) {
+    if (way.limits[depth++] !== level.limits) return false
+  }
+  return true
 }
 
-function check(account: Account, limit: Limit, counter: Counter, wanted: number): Fault | null {
+function check({ account, limit, counter }: Stop, wanted: number): Fault | null {
   if (wanted === 0) return null
   const { unit, max } = limit
   const used = counter.used[unit]

@@ -71,7 +71,7 @@ export function createDirectory(deps: DirectoryDeps): Directory {
   async function fromStore(credential: Credential): Promise<Caller | Fault> {
     const stored = storedDigest(credential.digest, pepper)
     if (admin !== null && timingSafeEqual(admin, Buffer.from(stored, 'hex'))) return { role: 'admin' }
-    if (!credential.isKey) return fault({ code: 'invalid_key', reason: 'malformed' })
+    if (!credential.isKey()) return fault({ code: 'invalid_key', reason: 'malformed' })
     let key: KeyRow | null
     let account: Account | null
     try {

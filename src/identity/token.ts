@@ -24,9 +24,14 @@ export function newToken(
   return { token, digest: digestOf(token) }
 }
 
-/** Whether the text could be a key at all. */
+/** Whether the text has the form of a key. */
+export function hasShape(token: string): boolean {
+  return shape.test(token)
+}
+
+/** Whether the text could be a key at all, its checksum included. */
 export function isToken(token: string): boolean {
-  return shape.test(token) && checksum(token.slice(0, -6)) === token.slice(-6)
+  return hasShape(token) && checksum(token.slice(0, -6)) === token.slice(-6)
 }
 
 /** What the gateway handles instead of the token. */

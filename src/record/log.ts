@@ -10,7 +10,7 @@ export interface LogStream {
 
 /** How long a line may wait; a crash loses at most this much of the log, never of the ledger. */
 const flushEveryMs = 200
-/** Lines gathered before they are handed on: the stream measures its whole buffer at every write. */
+/** Lines gathered before they are handed on. */
 const gatherChars = 64 * 1024
 
 /** Names whose values never reach a log line, wherever they stand. */
@@ -21,21 +21,26 @@ const secretNames = ['authorization', 'key', 'token', 'secret', 'password', 'coo
  * @param level least level that is written; calls are `info`
  */
 export function openLog(fd: number, level: string): LogStream {
-  const destination = pino.destination({ fd, sync: false, minLength: 64 * 1024, maxWrite: 1024 * 1024 })
+  const destination = pino.destination({ fd, sync: false, contentMode: 'buffer' })
   // Whoever read the log is gone; that is no reason to stop serving.
   destination.on('error', () => {})
   const paths = secretNames.flatMap((name) => [`["${name}"]`, `*["${name}"]`])
-  const logger = pino({ level, base: null, redact: { paths, censor: '[redacted]' } }, destination)
-  const calls = logger.isLevelEnabled('info')
   let gathered = ''
+  // As bytes: text is measured anew by the stream at every write. Call lines and events share one buffer, in order.
   const hand = () => {
-    if (gathered !== '') destination.write(gathered)
+    if (gathered === '') return
+    ;(destination as unknown as { write(bytes: Buffer): boolean }).write(Buffer.from(gathered))
     gathered = ''
   }
-  const timer = setInterval(() => {
-    hand()
-    destination.flush()
-  }, flushEveryMs)
+  const events = {
+    write(text: string) {
+      gathered += text
+      hand()
+    },
+  }
+  const logger = pino({ level, base: null, redact: { paths, censor: '[redacted]' } }, events)
+  const calls = logger.isLevelEnabled('info')
+  const timer = setInterval(hand, flushEveryMs)
   timer.unref()
   return {
     log: {

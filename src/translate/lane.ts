@@ -6,9 +6,9 @@
  */
 import { brotliDecompressSync, gunzipSync, inflateSync } from 'node:zlib'
 import {
+  type Answer,
   type Attempt,
   type Ending,
-  endingOf,
   type Lane,
   type LlmCall,
   noUsage,
@@ -20,125 +20,170 @@ import { type Fault, fault } from '../fault.ts'
 import type { Clock } from '../gateway.ts'
 import { skipSpace } from '../json.ts'
 import { passHeaders, retryAfterMs } from './headers.ts'
-import { type EventTap, eventTap } from './tap.ts'
+import { EventTap } from './tap.ts'
 
 /** Largest whole reply; also after decompression. */
 const maxReplyBytes = 64 * 1024 * 1024
 
 export function laneOf(clock: Clock, call: LlmCall, attempt: Attempt, facts: ReplyFacts): Lane {
-  const begun = clock.mono()
-  const upstream = attempt.target?.provider ?? 'upstream'
-  const chunks: Buffer[] = []
-  let size = 0
-  let tap: EventTap | null = null
-  let status: number | null = null
-  let encoding = ''
-  let headers: string[] = []
-  /** Its end is marked, so what arrived without an error is all there is. */
-  let framed = true
-  let retryMs = 1000
-  let firstByteMs: number | null = null
+  return new ModelLane(clock, call, attempt.target?.provider ?? 'upstream', facts)
+}
 
-  function ending(outcome: Ending['outcome'], part: Partial<Ending>): Ending {
-    return endingOf(outcome, {
-      status,
-      firstByteMs,
-      upstreamMs: clock.mono() - begun,
-      upstreamHeaders: headers,
-      dispatched: true,
-      ...part,
-    })
+/** A class, because one of these is made for every attempt. */
+class ModelLane implements Lane {
+  readonly #clock: Clock
+  readonly #call: LlmCall
+  readonly #upstream: string
+  readonly #facts: ReplyFacts
+  readonly #begun: number
+  #chunks: Buffer[] = []
+  #size = 0
+  #tap: EventTap | null = null
+  #status: number | null = null
+  #encoding = ''
+  #headers: string[] = []
+  /** Its end is marked, so what arrived without an error is all there is. */
+  #framed = true
+  #retryMs = 1000
+  #firstByteMs: number | null = null
+
+  constructor(clock: Clock, call: LlmCall, upstream: string, facts: ReplyFacts) {
+    this.#clock = clock
+    this.#call = call
+    this.#upstream = upstream
+    this.#facts = facts
+    this.#begun = clock.mono()
   }
 
-  function estimate(): Usage {
-    return {
-      ...noUsage,
-      input: Math.ceil(call.body.length / 4),
-      output: tap?.events() ?? Math.ceil(size / 4),
-      source: 'estimated',
+  head(code: number, received: Readonly<Record<string, string | string[] | undefined>>): void {
+    this.#status = code
+    this.#headers = passHeaders(received)
+    if (received['retry-after'] !== undefined) this.#retryMs = retryAfterMs(received['retry-after'], this.#clock.now())
+    const type = received['content-type']
+    this.#encoding = String(received['content-encoding'] ?? '')
+    this.#framed = received['content-length'] !== undefined || received['transfer-encoding'] !== undefined
+    // Some vendors label their streams wrongly; only a JSON answer to a stream request is taken as whole.
+    const streams = code === 200 && this.#call.facts.stream && !(typeof type === 'string' && type.includes('json'))
+    if (streams && (this.#encoding === '' || this.#encoding === 'identity')) {
+      this.#tap = new EventTap(this.#call, () => this.#begin())
     }
   }
 
-  function endWhole(): Ending {
-    const code = status ?? 502
-    const body = decode(Buffer.concat(chunks, size), encoding)
-    if (body === null) return broken('its answer could not be decoded')
+  data(chunk: Buffer): 'more' | 'wait' | 'stop' {
+    this.#firstByteMs ??= this.#elapsed()
+    if (this.#tap !== null) return this.#tap.take(chunk)
+    this.#size += chunk.length
+    if (this.#size > maxReplyBytes) return 'stop'
+    this.#chunks.push(chunk)
+    return 'more'
+  }
+
+  end(): Ending {
+    const tap = this.#tap
+    if (tap === null) return this.#size > maxReplyBytes ? this.#broken('its answer is too large') : this.#endWhole()
+    tap.close()
+    const usage = tap.state.usage ?? this.#estimate()
+    if (tap.complete()) return this.#ending('answered', null, usage, null, tap.tail)
+    const why = tap.state.error
+    // Nothing was delivered: another target may still answer.
+    if (!this.#call.reply.started) return this.#ending('fault', this.#failed(why ?? emptyStream), noUsage)
+    return this.#ending('truncated', why === null ? this.#truncated() : this.#failed(why), usage)
+  }
+
+  fail(cause: Fault | null): Ending {
+    const tap = this.#tap
+    const usage = tap?.state.usage ?? this.#estimate()
+    if (cause === null) return this.#ending('hangup', null, usage)
+    if (!this.#call.reply.started) {
+      const reached = this.#status !== null || cause.code !== 'upstream_error'
+      return this.#ending('fault', cause, reached ? usage : noUsage, null, null, reached)
+    }
+    // Everything was there and only the line broke afterwards.
+    const owed = this.#call.facts.wantsUsage && tap?.state.usage === null
+    if (tap?.complete() && !owed) return this.#ending('answered', null, usage, null, tap.tail)
+    return this.#ending('truncated', cause.code === 'upstream_error' ? this.#truncated() : cause, usage)
+  }
+
+  #begin(): void {
+    // Once something has been sent nothing else is tried, and an open stream need not keep the question.
+    this.#call.body = empty
+    const upstreamMs = (this.#facts.upstreamMs ?? 0) + this.#elapsed()
+    this.#call.reply.begin(200, streamHeaders(this.#headers), { ...this.#facts, upstreamMs })
+  }
+
+  #endWhole(): Ending {
+    const code = this.#status ?? 502
+    const [first] = this.#chunks
+    const raw = this.#chunks.length === 1 && first !== undefined ? first : Buffer.concat(this.#chunks, this.#size)
+    const body = decode(raw, this.#encoding)
+    if (body === null) return this.#broken('its answer could not be decoded')
+    const answer = { kind: 'bytes', status: code, headers: this.#headers, body } as const
     if (code >= 200 && code < 300) {
       // A proxy's page, an empty answer or half a document is no reply of a model, whatever the status says.
-      if (!isDocument(body, framed)) return broken('its answer is not a JSON object')
-      const usage = usageOfReply(body) ?? { ...estimate(), output: call.kind === 'embedding' ? 0 : Math.ceil(size / 4) }
-      return ending('answered', { usage, answer: { kind: 'bytes', status: code, headers, body } })
+      if (!isDocument(body, this.#framed)) return this.#broken('its answer is not a JSON object')
+      return this.#ending('answered', null, usageOfReply(body) ?? this.#estimate(), answer)
     }
-    if (code === 429)
-      return ending('fault', { fault: fault({ code: 'rate_limited', by: upstream, retryAfterMs: retryMs }) })
-    const why = code === 401 || code === 403 ? "it refuses the gateway's credential" : 'see its status'
-    const failed = fault({ code: 'upstream_error', upstream, status: code, why })
+    if (code === 429) {
+      return this.#ending(
+        'fault',
+        fault({ code: 'rate_limited', by: this.#upstream, retryAfterMs: this.#retryMs }),
+        noUsage,
+      )
+    }
+    const refused = code === 401 || code === 403
+    const failed = this.#failed(refused ? "it refuses the gateway's credential" : 'see its status')
     // The caller's own mistake, told in the provider's words. Credential trouble is ours and stays ours.
-    const told = code >= 400 && code < 500 && code !== 401 && code !== 403 && code !== 408
-    return ending('fault', { fault: failed, answer: told ? { kind: 'bytes', status: code, headers, body } : null })
+    const told = code >= 400 && code < 500 && !refused && code !== 408
+    return this.#ending('fault', failed, noUsage, told ? answer : null)
   }
 
-  function broken(why: string): Ending {
-    return ending('fault', { fault: fault({ code: 'upstream_error', upstream, status, why }), usage: estimate() })
+  #broken(why: string): Ending {
+    return this.#ending('fault', this.#failed(why), this.#estimate())
   }
 
-  return {
-    head(code, received) {
-      status = code
-      headers = passHeaders(received)
-      retryMs = retryAfterMs(received['retry-after'], clock.now())
-      const type = received['content-type']
-      encoding = String(received['content-encoding'] ?? '')
-      framed = received['content-length'] !== undefined || received['transfer-encoding'] !== undefined
-      // Some vendors label their streams wrongly; only a JSON answer to a stream request is taken as whole.
-      const streams = code === 200 && call.facts.stream && !(typeof type === 'string' && type.includes('json'))
-      if (streams && (encoding === '' || encoding === 'identity')) {
-        tap = eventTap(call, () =>
-          call.reply.begin(200, streamHeaders(headers), {
-            ...facts,
-            upstreamMs: (facts.upstreamMs ?? 0) + clock.mono() - begun,
-          }),
-        )
-      }
-    },
-    data(chunk) {
-      firstByteMs ??= clock.mono() - begun
-      if (tap !== null) return tap.take(chunk)
-      size += chunk.length
-      if (size > maxReplyBytes) return 'stop'
-      chunks.push(chunk)
-      return 'more'
-    },
-    end() {
-      if (tap === null) return size > maxReplyBytes ? broken('its answer is too large') : endWhole()
-      tap.close()
-      const usage = tap.usage() ?? estimate()
-      if (tap.complete()) return ending('answered', { usage, tail: tap.tail() })
-      const why = tap.error()
-      // Nothing was delivered: another target may still answer.
-      if (!call.reply.started)
-        return ending('fault', { fault: fault({ code: 'upstream_error', upstream, status, why: why ?? emptyStream }) })
-      const cause =
-        why === null
-          ? fault({ code: 'upstream_truncated', upstream })
-          : fault({ code: 'upstream_error', upstream, status, why })
-      return ending('truncated', { usage, fault: cause })
-    },
-    fail(cause: Fault | null) {
-      if (cause === null) return ending('hangup', { usage: tap?.usage() ?? estimate() })
-      if (call.reply.started) {
-        // Everything was there and only the line broke afterwards.
-        const owed = call.facts.wantsUsage && tap?.usage() === null
-        if (tap?.complete() && !owed) return ending('answered', { usage: tap.usage() ?? estimate(), tail: tap.tail() })
-        const truncated = cause.code === 'upstream_error' ? fault({ code: 'upstream_truncated', upstream }) : cause
-        return ending('truncated', { usage: tap?.usage() ?? estimate(), fault: truncated })
-      }
-      const reached = status !== null || cause.code !== 'upstream_error'
-      return ending('fault', { fault: cause, usage: reached ? estimate() : noUsage, dispatched: reached })
-    },
+  #failed(why: string): Fault {
+    return fault({ code: 'upstream_error', upstream: this.#upstream, status: this.#status, why })
+  }
+
+  #truncated(): Fault {
+    return fault({ code: 'upstream_truncated', upstream: this.#upstream })
+  }
+
+  /** What was seen, where nobody reports usage: four bytes a token, one token an event. */
+  #estimate(): Usage {
+    const input = Math.ceil(this.#call.facts.bytes / 4)
+    const whole = this.#call.kind === 'embedding' ? 0 : Math.ceil(this.#size / 4)
+    return { ...noUsage, input, output: this.#tap?.state.events ?? whole, source: 'estimated' }
+  }
+
+  #elapsed(): number {
+    return this.#clock.mono() - this.#begun
+  }
+
+  #ending(
+    outcome: Ending['outcome'],
+    cause: Fault | null,
+    usage: Usage,
+    answer: Answer | null = null,
+    tail: Buffer | null = null,
+    dispatched = true,
+  ): Ending {
+    return {
+      outcome,
+      fault: cause,
+      usage,
+      answer,
+      tail,
+      status: this.#status,
+      firstByteMs: this.#firstByteMs,
+      upstreamMs: this.#elapsed(),
+      upstreamHeaders: this.#headers,
+      dispatched,
+    }
   }
 }
 
+const empty: Buffer = Buffer.alloc(0)
 const emptyStream = 'it ended the stream before the first event'
 
 function streamHeaders(headers: string[]): string[] {

@@ -126,9 +126,9 @@ describe('a body', () => {
     const socket = connect(gateway.port, '127.0.0.1', () => {
       socket.write(`${head('content-length: 500')}{"model":"vendor/ok","messages":[`)
     })
-    await eventually(async () => (await gateway.metric('gatehouse_in_flight')) === 2)
-    socket.destroy()
     await eventually(async () => (await gateway.metric('gatehouse_in_flight')) === 1)
+    socket.destroy()
+    await eventually(async () => (await gateway.metric('gatehouse_in_flight')) === 0)
     await eventually(async () => (await gateway.ledger()).at(-1)?.kind === 'unreadable')
     assert.equal(vendor.requests.length, asked)
     assert.equal(await gateway.metric('gatehouse_open_holds'), 0)

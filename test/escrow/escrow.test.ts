@@ -241,17 +241,6 @@ describe('the escrow', () => {
     assert.equal(escrow.states(root)[0]?.resetsAt, Date.UTC(2026, 2, 1))
   })
 
-  it('keeps an account with an open hold, and forgets it afterwards', () => {
-    const escrow = createEscrow(() => 0)
-    const root = account('root', null, [])
-    escrow.attach(root, [])
-    const hold = escrow.hold(root, none)
-    assert.equal(escrow.detach('root'), false)
-    if (!(hold instanceof Fault)) hold.settle(none)
-    assert.equal(escrow.detach('root'), true)
-    assert.throws(() => escrow.hold(root, none), /not attached/)
-  })
-
   it('counts what a new window had used before anything counted it', async () => {
     const now = Date.UTC(2026, 5, 5, 12, 30)
     const escrow = createEscrow(() => now)

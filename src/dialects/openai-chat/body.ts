@@ -70,6 +70,7 @@ function facts(value: Record<string, unknown>, spans: Member[], kind: LlmCall['k
     unsetCaps: cap === null ? capNames.flatMap((name) => spans.find(({ key }) => key === name) ?? []) : [],
     choices: choices * (kind === 'completion' ? prompts(value) : 1),
     inputBound: body.length + mediaParts(value) * tokensPerMediaPart,
+    bytes: body.length,
     bodyStart: body.indexOf(0x7b) + 1,
   }
 }

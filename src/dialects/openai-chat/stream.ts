@@ -9,17 +9,12 @@ import { readUsage } from './usage.ts'
 /** Longest event: one that never ends must not fill the memory. */
 export const maxEventBytes = 16 * 1024 * 1024
 
-const finishKey = Buffer.from('"finish_reason"')
-const usageKey = Buffer.from('"usage"')
-const errorKey = Buffer.from('"error"')
-const doneMark = Buffer.from('[DONE]')
-
 /** What the events so far have said. */
 export interface StreamState {
   /** Data events seen, `[DONE]` not counted: a count of what was delivered when nobody reports usage. */
   events: number
-  /** Answers that have ended (`finish_reason`), by index. */
-  readonly finished: Set<number>
+  /** Answers that have ended (`finish_reason`), by index; null while none has. */
+  finished: Set<number> | null
   usage: Usage | null
   /** Why the stream cannot be believed any more, in our words, or null. */
   error: string | null
@@ -27,7 +22,7 @@ export interface StreamState {
 }
 
 export function streamState(): StreamState {
-  return { events: 0, finished: new Set(), usage: null, error: null, done: false }
+  return { events: 0, finished: null, usage: null, error: null, done: false }
 }
 
 /**
@@ -48,33 +43,32 @@ export function lastEventEnd(bytes: Buffer): number {
   return 0
 }
 
-/** Whether these whole events need a closer look; most do not. */
-export function isOrdinary(bytes: Buffer): boolean {
-  if (bytes.includes(doneMark) || bytes.includes(errorKey)) return false
-  return !hasValue(bytes, finishKey) && !hasValue(bytes, usageKey)
+/**
+ * The common case in one look: events that only carry text.
+ *
+ * @returns how many data events these are, or null when one of them may carry an ending, an error or usage
+ */
+export function ordinaryEvents(bytes: Buffer): number | null {
+  // As text of single bytes: searching it costs less than asking the buffer once per mark.
+  const text = bytes.toString('latin1')
+  if (text.includes('[DONE]') || text.includes('"error"')) return null
+  if (hasValue(text, '"finish_reason"') || hasValue(text, '"usage"')) return null
+  let events = 0
+  for (let at = text.indexOf('data:'); at !== -1; at = text.indexOf('data:', at + 5)) {
+    const before = text.charCodeAt(at - 1)
+    if (at === 0 || before === 0x0a || before === 0x0d) events++
+  }
+  return events
 }
 
 /** Whether the key occurs with a value other than null. A quote inside a JSON string is escaped, so this cannot be text. */
-function hasValue(bytes: Buffer, key: Buffer): boolean {
-  let at = bytes.indexOf(key)
-  while (at !== -1) {
-    let i = at + key.length
-    while (bytes[i] === 0x20 || bytes[i] === 0x3a) i++
-    if (bytes[i] !== 0x6e) return true
-    at = bytes.indexOf(key, i)
+function hasValue(text: string, key: string): boolean {
+  for (let at = text.indexOf(key); at !== -1; at = text.indexOf(key, at)) {
+    at += key.length
+    while (text.charCodeAt(at) === 0x20 || text.charCodeAt(at) === 0x3a) at++
+    if (text.charCodeAt(at) !== 0x6e) return true
   }
   return false
-}
-
-/** Counts data events without reading them. */
-export function countEvents(bytes: Buffer): number {
-  let events = 0
-  let at = bytes.indexOf('data:')
-  while (at !== -1) {
-    if (at === 0 || bytes[at - 1] === 0x0a || bytes[at - 1] === 0x0d) events++
-    at = bytes.indexOf('data:', at + 5)
-  }
-  return events
 }
 
 /** One event: its bytes, separator included, and what its data lines said. */
@@ -134,8 +128,9 @@ function note(value: unknown, state: StreamState): boolean {
   if (event.error !== undefined && event.error !== null) state.error = 'it reported an error inside the stream'
   const choices = Array.isArray(event.choices) ? event.choices : []
   for (const choice of choices as { index?: unknown; finish_reason?: unknown }[]) {
-    if (typeof choice?.finish_reason === 'string')
-      state.finished.add(typeof choice.index === 'number' ? choice.index : 0)
+    if (typeof choice?.finish_reason !== 'string') continue
+    state.finished ??= new Set()
+    state.finished.add(typeof choice.index === 'number' ? choice.index : 0)
   }
   // Counts are cumulative: a later report replaces an earlier one.
   const usage = readUsage(event.usage)

@@ -5,18 +5,35 @@ import { stringEnd } from '../../json.ts'
 const usageKey = Buffer.from('"usage"')
 
 /**
- * Usage from a whole reply, by its `"usage"` key, without parsing the rest. Some vendors break it down again in inner
- * objects; where the key stands more than once, the reply is parsed and the outermost one counts.
+ * Usage from a whole reply, by its last `"usage"` key, without parsing the rest. Some vendors break it down again in
+ * inner objects; where the last one is not a member of the reply itself, the reply is parsed and the outermost counts.
  *
  * @returns null when the reply has none or it is not believable
  */
 export function usageOfReply(body: Buffer): Usage | null {
   const at = body.lastIndexOf(usageKey)
   if (at === -1) return null
-  if (body.indexOf(usageKey) !== at) return outermost(body)
   const start = objectAfter(body, at + usageKey.length)
   const end = start === -1 ? -1 : objectEnd(body, start)
-  return end === -1 ? null : readUsage(parsed(body, start, end))
+  if (end === -1 || !endsOutermost(body, end)) return outermost(body)
+  return readUsage(parsed(body, start, end))
+}
+
+/** Whether what follows closes the reply alone: then the object that ended was a member of the reply itself. */
+function endsOutermost(body: Buffer, from: number): boolean {
+  let depth = 1
+  let i = from
+  while (i < body.length) {
+    const byte = body[i]
+    if (byte === 0x22) {
+      i = stringEnd(body, i)
+      continue
+    }
+    if (byte === 0x7b || byte === 0x5b) depth++
+    else if (byte === 0x7d || byte === 0x5d) depth--
+    i++
+  }
+  return depth === 0
 }
 
 function outermost(body: Buffer): Usage | null {

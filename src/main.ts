@@ -45,10 +45,16 @@ export function readSettings(flags: Flags): Settings {
   return settingsFrom(process.env, flags, process.cwd())
 }
 
+/** Whether `npm start` runs this process, through a shell that does not pass signals on. */
+export function startedByNpm(): boolean {
+  return process.env.npm_lifecycle_event === 'start'
+}
+
 /** The environment for the commands that talk to a running gateway. */
 export function clientEnvironment(): { readonly url: string; readonly adminKey: string | undefined } {
-  const { GATEHOUSE_PUBLIC_URL, PORT, GATEHOUSE_ADMIN_KEY } = process.env
-  return { url: GATEHOUSE_PUBLIC_URL || `http://127.0.0.1:${PORT || 8787}`, adminKey: GATEHOUSE_ADMIN_KEY }
+  const { GATEHOUSE_PUBLIC_URL, GATEHOUSE_ADMIN_PORT, PORT, GATEHOUSE_ADMIN_KEY } = process.env
+  const local = `http://127.0.0.1:${GATEHOUSE_ADMIN_PORT || PORT || 8787}`
+  return { url: (GATEHOUSE_ADMIN_PORT ? '' : GATEHOUSE_PUBLIC_URL) || local, adminKey: GATEHOUSE_ADMIN_KEY }
 }
 
 /**

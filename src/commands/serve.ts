@@ -1,5 +1,5 @@
 /** `gatehouse serve`: starts the gateway, says how to reach it, and ends when told to. @module */
-import { type Running, readSettings, start } from '../main.ts'
+import { type Running, readSettings, start, startedByNpm } from '../main.ts'
 import { type Flags, SettingError } from '../settings.ts'
 import { greeting } from '../welcome.ts'
 
@@ -36,4 +36,16 @@ function untilSignal(running: Running): void {
   process.on('SIGTERM', stop)
   process.on('SIGINT', stop)
   process.on('SIGHUP', () => void running.gateway.reload())
+  if (startedByNpm()) whenOrphaned(stop)
+}
+
+/** npm ends its shell at a signal, and the shell leaves this process behind: that is the signal then. */
+function whenOrphaned(stop: () => void): void {
+  const parent = process.ppid
+  const timer = setInterval(() => {
+    if (process.ppid === parent) return
+    clearInterval(timer)
+    stop()
+  }, 500)
+  timer.unref()
 }

@@ -136,10 +136,10 @@ export function explain(f: FaultBody): string {
     case 'not_found':
       return `${f.what} does not exist.`
     case 'budget_exhausted':
-      return `The ${f.unit} limit of ${amount(f.unit, f.max)} on account ${f.account} is used up${resets(f.resetsAt)}.`
+      return `The limit of ${quantity(f.unit, f.max)} on account ${f.account} is used up${resets(f.resetsAt)}.`
     case 'budget_too_small':
       return (
-        `This request may need ${amount(f.unit, f.needed)} ${f.unit}, but ${amount(f.unit, f.remaining)} remain on account ` +
+        `This request may need ${quantity(f.unit, f.needed)}, but ${quantity(f.unit, f.remaining)} remain on account ` +
         `${f.account}${resets(f.resetsAt)}. Make the request smaller or ask for a higher limit.`
       )
     case 'budget_contended':
@@ -161,6 +161,11 @@ export function explain(f: FaultBody): string {
     case 'internal_error':
       return 'The gateway failed. The request id in x-gatehouse-request-id finds the cause in its log.'
   }
+}
+
+/** An amount with its unit: `$0.42`, `1800 tokens`. */
+function quantity(unit: string, value: number): string {
+  return unit === 'usd' ? amount(unit, value) : `${value} ${unit.replace('_', ' ')}`
 }
 
 /** An amount as people write it: dollars with up to six digits, the rest as they are. */

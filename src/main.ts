@@ -82,7 +82,18 @@ export async function start(settings: Settings): Promise<Running> {
     },
   })
   const egress = createEgress({ allowPrivate: settings.allowPrivate })
-  const deps = { egress, secret, clock, random: randomBytes, log, home: settings.home }
+  const { PATH, HOME, LANG } = settings.environment
+  const deps = {
+    egress,
+    secret,
+    clock,
+    random: randomBytes,
+    log,
+    home: settings.home,
+    surroundings: { PATH, HOME, LANG },
+  }
+  for (const note of settings.notes) log.warn({}, note)
+  log.warn({}, 'REDIS_URL is set, but this version keeps hot state in its one process')
   let targets: ReadonlyMap<string, Target> = openTargets(config.current().servers, deps, new Map())
   function swapTargets(servers: Parameters<typeof openTargets>[0]): void {
     targets = openTargets(servers, deps, targets)

@@ -16,6 +16,8 @@ export interface Settings {
   readonly database: string
   readonly allowPrivate: readonly string[]
   readonly logLevel: string
+  /** What was given and is not used, for the log. */
+  readonly notes: readonly string[]
   /** Resolves `env:NAME` and `file:PATH`. @throws {Error} naming the reference, never its value */
   readonly environment: Readonly<Record<string, string | undefined>>
 }
@@ -32,8 +34,6 @@ export function settingsFrom(env: Readonly<Record<string, string | undefined>>, 
   const home = resolve(cwd, flags.home ?? given(env.GATEHOUSE_HOME) ?? '.')
   const workers = flags.workers ?? given(env.GATEHOUSE_WORKERS) ?? '1'
   if (workers !== '1') throw new SettingError('--workers: this version runs one process per data folder; leave it out')
-  if (given(env.REDIS_URL) !== undefined)
-    throw new SettingError('REDIS_URL: this version keeps hot state in its one process; leave it out')
   const host = flags.host ?? given(env.HOST) ?? '127.0.0.1'
   const adminKey = given(env.GATEHOUSE_ADMIN_KEY) ?? null
   if (adminKey !== null && adminKey.length < 24)
@@ -62,6 +62,8 @@ export function settingsFrom(env: Readonly<Record<string, string | undefined>>, 
     database: databaseOf(given(env.DATABASE_URL), home),
     allowPrivate,
     logLevel: levelOf(given(env.GATEHOUSE_LOG_LEVEL) ?? 'info'),
+    notes:
+      given(env.REDIS_URL) === undefined ? [] : ['REDIS_URL is set, but this version keeps its state in one process'],
     environment: env,
   }
 }

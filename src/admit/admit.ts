@@ -60,6 +60,13 @@ function judgeTool(gateway: Gateway, call: ToolCall, caller: Holder): Admitted {
   if (tool === null) return refuse(caller, { code: 'tool_not_found', tool: call.name })
   const { policy } = gateway.config
   const decision = decide(policy, { account: caller.account, tool, args: call.args })
+  if (decision.wouldDeny !== null) {
+    const { id: rule } = decision.wouldDeny
+    gateway.log.info(
+      { call: call.id, account: caller.account.id, tool: tool.outward, rule },
+      'a rule on trial would deny this',
+    )
+  }
   if (decision.allowed) {
     const mismatch = call.verify?.(tool) ?? null
     return mismatch === null ? allow(caller, tool, decision.rule) : refuse(caller, mismatch.body, decision.rule)

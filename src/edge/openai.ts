@@ -37,22 +37,27 @@ export function openaiRoutes(walk: Walk): readonly Route[] {
   ]
 }
 
-async function model(walk: Walk, exchange: Exchange, kind: LlmCall['kind']): Promise<void> {
+/** Two steps and not one function: what reads the body must not stay, with the body, for as long as the answer takes. */
+function model(walk: Walk, exchange: Exchange, kind: LlmCall['kind']): Promise<void> {
+  return modelCall(exchange, kind).then((call) => walk(exchange.gateway, call))
+}
+
+async function modelCall(exchange: Exchange, kind: LlmCall['kind']): Promise<Call> {
   const { gateway, incoming } = exchange
   const entered = enter(exchange, httpReply)
   // Strangers are told so before their body is read.
   const body = exchange.credential === null ? keyMissing : await readBody(incoming, gateway.config.limits.bodyBytes)
-  if (body instanceof Fault) return walk(gateway, { ...entered, kind: 'unreadable', flaw: body })
+  if (body instanceof Fault) return { ...entered, kind: 'unreadable', flaw: body }
   const facts = readFacts(body, kind)
-  if (facts instanceof Fault) return walk(gateway, { ...entered, kind: 'unreadable', flaw: facts })
-  return walk(gateway, {
+  if (facts instanceof Fault) return { ...entered, kind: 'unreadable', flaw: facts }
+  return {
     ...entered,
     kind,
     body,
     facts,
     timeoutMs: positive(incoming.headers['x-gatehouse-timeout-ms']),
     maxAttempts: positive(incoming.headers['x-gatehouse-max-attempts']),
-  })
+  }
 }
 
 function listCall(exchange: Exchange): Call {

@@ -8,6 +8,13 @@ export interface TargetLog {
   error(fields: object, message: string): void
 }
 
+/** What a child process inherits; nothing else of the gateway's environment reaches it. Without it the usual places serve. */
+export interface ChildSurroundings {
+  readonly PATH?: string | undefined
+  readonly HOME?: string | undefined
+  readonly LANG?: string | undefined
+}
+
 export interface TargetDeps {
   readonly egress: Egress
   /** Resolves `env:NAME` and `file:PATH`. @throws {Error} naming the reference */
@@ -19,4 +26,5 @@ export interface TargetDeps {
   readonly log: TargetLog
   /** Absolute path of the folder that holds `registry/`; relative paths in rows start here. */
   readonly home: string
+  readonly surroundings?: ChildSurroundings
 }

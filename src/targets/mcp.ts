@@ -28,18 +28,8 @@ const probeMs = 3000
 /** Changes announced together are read together, ms. */
 const settleMs = 100
 
-/** What only a child process needs from outside; without it the usual places are used. */
-export interface ChildSurroundings {
-  readonly PATH?: string
-  readonly HOME?: string
-  readonly LANG?: string
-}
-
-/**
- * @param id the server's id in the registry
- * @param surroundings what a child inherits; nothing else of the gateway's environment reaches it
- */
-export function mcpTarget(id: string, row: McpRow, deps: TargetDeps, surroundings: ChildSurroundings = {}): Target {
+/** @param id the server's id in the registry */
+export function mcpTarget(id: string, row: McpRow, deps: TargetDeps): Target {
   const { clock, log } = deps
   let connection: McpConnection | null = null
   let dialing: Lane | null = null
@@ -107,9 +97,9 @@ export function mcpTarget(id: string, row: McpRow, deps: TargetDeps, surrounding
   function environment(): Record<string, string> {
     const own = dirname(process.execPath)
     const env: Record<string, string> = {
-      PATH: surroundings.PATH ?? [own, '/usr/local/bin', '/usr/bin', '/bin'].join(delimiter),
-      HOME: surroundings.HOME ?? homedir(),
-      LANG: surroundings.LANG ?? 'C.UTF-8',
+      PATH: deps.surroundings?.PATH ?? [own, '/usr/local/bin', '/usr/bin', '/bin'].join(delimiter),
+      HOME: deps.surroundings?.HOME ?? homedir(),
+      LANG: deps.surroundings?.LANG ?? 'C.UTF-8',
     }
     for (const [name, value] of Object.entries(row.env ?? {})) {
       env[name] = /^(env|file):/.test(value) ? deps.secret(value) : value

@@ -106,7 +106,6 @@ it('a wrong setting is told in one line, without a stack and without its secret'
     [{ GATEHOUSE_PUBLIC_URL: 'gate.example.com' }, /^GATEHOUSE_PUBLIC_URL/],
     [{ GATEHOUSE_ALLOW_PRIVATE: '10.0.0.0/8' }, /^GATEHOUSE_ALLOW_PRIVATE/],
     [{ DATABASE_URL: 'mysql://x' }, /^DATABASE_URL/],
-    [{ REDIS_URL: 'redis://x' }, /^REDIS_URL/],
     [{ GATEHOUSE_WORKERS: '4' }, /^--workers/],
     [{ GATEHOUSE_LOG_LEVEL: 'loud' }, /^GATEHOUSE_LOG_LEVEL/],
     [{ HOST: '192.0.2.1' }, /^HOST 192\.0\.2\.1/],

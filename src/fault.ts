@@ -25,7 +25,8 @@ export type FaultBody =
     }
   | { code: 'budget_contended'; unit: string; account: string; retryAfterMs: number }
   | { code: 'rate_limited'; by: string; retryAfterMs: number }
-  | { code: 'upstream_error'; upstream: string; status: number | null; why: string }
+  /** `unsent`: the request certainly never left, so it cannot have cost or changed anything. */
+  | { code: 'upstream_error'; upstream: string; status: number | null; why: string; unsent?: boolean }
   | { code: 'upstream_timeout'; upstream: string; afterMs: number }
   | { code: 'upstream_truncated'; upstream: string }
   | { code: 'overloaded'; retryAfterMs: number }
@@ -50,7 +51,7 @@ export function fault(body: FaultBody): Fault {
   return new Fault(body)
 }
 
-/** HTTP status of a fault (CONTRACT section 6). */
+/** HTTP status of a fault. */
 export function status(f: FaultBody): number {
   switch (f.code) {
     case 'invalid_request':
@@ -83,6 +84,12 @@ export function status(f: FaultBody): number {
     case 'internal_error':
       return 500
   }
+}
+
+/** Whether an upstream may have acted on a call that ended so: where no record can tell, it counts as if it had. */
+export function mayHaveActed(f: FaultBody): boolean {
+  if (f.code === 'upstream_error') return f.unsent !== true
+  return f.code !== 'tool_not_found' && f.code !== 'connect_required'
 }
 
 /** Seconds to wait before the same call can succeed, or null when waiting does not help. */

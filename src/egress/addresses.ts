@@ -176,7 +176,7 @@ export function judgeUrl(text: string, allowed: Allowed): URL | Fault {
   if (url.hostname === '') return invalid('has no host')
   const host = hostOf(url)
   if (isIP(host) !== 0 && !mayConnect(host, portOf(url), allowed)) {
-    return fault({ code: 'upstream_error', upstream: url.host, status: null, why: refusal })
+    return fault({ code: 'upstream_error', upstream: url.host, status: null, why: refusal, unsent: true })
   }
   return url
 }

@@ -26,7 +26,7 @@ export class NameUnresolved extends Error {
  * @param upstream how the fault names the other side: a provider or server id, or a host
  */
 export function connectFault(error: unknown, upstream: string): Fault {
-  return fault({ code: 'upstream_error', upstream, status: null, why: reason(codeOf(error)) })
+  return fault({ code: 'upstream_error', upstream, status: null, why: reason(codeOf(error)), unsent: neverSent(error) })
 }
 
 /** Whether the request certainly never left: the connection was refused, not made, or not trusted. */

@@ -71,5 +71,5 @@ function firstCredential(gateway: Gateway, provider: Provider): readonly [string
 }
 
 function unreachable(upstream: string, why: string): Fault {
-  return fault({ code: 'upstream_error', upstream, status: null, why })
+  return fault({ code: 'upstream_error', upstream, status: null, why, unsent: true })
 }

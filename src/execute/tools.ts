@@ -1,7 +1,7 @@
 /** Tool lists from the warm catalogue, tool calls to their servers. @module */
 import type { Account, Admitted, Answer, Ending, Tool, ToolCall, ToolListCall } from '../call.ts'
 import { endingOf } from '../call.ts'
-import { type Fault, fault } from '../fault.ts'
+import { type Fault, fault, mayHaveActed } from '../fault.ts'
 import type { Gateway } from '../gateway.ts'
 import { decide } from '../policy/decide.ts'
 
@@ -42,7 +42,8 @@ export async function callTool(gateway: Gateway, call: ToolCall, admitted: Admit
     onProgress: call.onProgress,
   })
   if (call.signal.aborted) return endingOf('hangup', { dispatched: true })
-  if ('fault' in outcome) return endingOf('fault', { fault: outcome.fault, dispatched: true })
+  if ('fault' in outcome)
+    return endingOf('fault', { fault: outcome.fault, dispatched: mayHaveActed(outcome.fault.body) })
   return endingOf('answered', { answer: { kind: 'value', status: 200, value: outcome.result }, dispatched: true })
 }
 

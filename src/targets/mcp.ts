@@ -208,12 +208,14 @@ export function mcpTarget(id: string, row: McpRow, deps: TargetDeps): Target {
   function unavailable(): Fault {
     const again = Math.max(1, Math.ceil((notBefore - clock.mono()) / 1000))
     const reason = `${lastFailure ?? 'it is not connected'}; the next attempt is in ${again} s`
-    return fault({ code: 'upstream_error', upstream: id, status: null, why: reason })
+    return fault({ code: 'upstream_error', upstream: id, status: null, why: reason, unsent: true })
   }
 
   async function call(invocation: Invocation): Promise<ToolOutcome> {
     if (!usable())
-      return { fault: fault({ code: 'upstream_error', upstream: id, status: null, why: 'it is disabled' }) }
+      return {
+        fault: fault({ code: 'upstream_error', upstream: id, status: null, why: 'it is disabled', unsent: true }),
+      }
     if (connection === null && clock.mono() < notBefore) return { fault: unavailable() }
     const since = clock.mono()
     const link = await connectedWithin(invocation)

@@ -172,6 +172,6 @@ function readCredential(
     return { header, secrets: [deps.secret(row.auth.secret)] }
   } catch {
     const why = row.auth.kind === 'none' ? 'no credential' : `its credential ${row.auth.secret} is not there`
-    return fault({ code: 'upstream_error', upstream: id, status: null, why })
+    return fault({ code: 'upstream_error', upstream: id, status: null, why, unsent: true })
   }
 }

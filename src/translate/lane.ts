@@ -16,7 +16,7 @@ import {
   type Usage,
 } from '../call.ts'
 import { usageOfReply } from '../dialects/openai-chat/usage.ts'
-import { type Fault, fault } from '../fault.ts'
+import { type Fault, fault, mayHaveActed } from '../fault.ts'
 import type { Clock } from '../gateway.ts'
 import { skipSpace } from '../json.ts'
 import { passHeaders, retryAfterMs } from './headers.ts'
@@ -95,7 +95,7 @@ class ModelLane implements Lane {
     const usage = tap?.state.usage ?? this.#estimate()
     if (cause === null) return this.#ending('hangup', null, usage)
     if (!this.#call.reply.started) {
-      const reached = this.#status !== null || cause.code !== 'upstream_error'
+      const reached = this.#status !== null || mayHaveActed(cause.body)
       return this.#ending('fault', cause, reached ? usage : noUsage, null, null, reached)
     }
     // Everything was there and only the line broke afterwards.

@@ -20,6 +20,7 @@ describe('the books', () => {
         cached: row('usage-1001-333+cached-1000'),
         broken: row('status-500'),
         cut: row('cut-900'),
+        reset: row('rst'),
       },
     })
     key = await gateway.mintKey()
@@ -137,5 +138,13 @@ describe('the books', () => {
       reported,
       rows.reduce((sum, row) => sum + row.usd, 0),
     )
+  })
+
+  it('count a request that left and was never answered, since the provider may have worked on it', async () => {
+    const { status } = await gateway.chat(key.key, { model: 'reset' })
+    assert.equal(status, 502)
+    const row = (await gateway.ledger()).at(-1)
+    assert.deepEqual([row.code, row.usageSource, row.output], ['upstream_error', 'estimated', 0])
+    assert.ok(row.input > 0 && row.usd > 0)
   })
 })

@@ -53,9 +53,17 @@ describe('a tool call', () => {
           ...{ kind: 'openapi', spec: './registry/shop.yaml', base_url, auth: { kind: 'none' } },
           allow_private: [`127.0.0.1/32:${port}`],
         },
+        // Nobody listens on the discard port.
+        'registry/servers/closed.yaml': {
+          ...{ kind: 'openapi', spec: './registry/shop.yaml', base_url: 'http://127.0.0.1:9', auth: { kind: 'none' } },
+          allow_private: ['127.0.0.1/32:9'],
+        },
         'policies/tools/clerk.yaml': {
           role: 'clerk',
-          allow: [{ tools: ['shop__list*'] }, { tools: ['shop__transfer'], when: 'args.body.amount <= 100' }],
+          allow: [
+            { tools: ['shop__list*', 'closed__list*'] },
+            { tools: ['shop__transfer'], when: 'args.body.amount <= 100' },
+          ],
           deny: [{ tools: ['*delete*'], reason: 'needs a person' }],
         },
       },
@@ -137,5 +145,12 @@ describe('a tool call', () => {
     assert.equal((await call(session.key, 'shop__transfer', { body: { amount: 50 } })).rpc.isError ?? false, false)
     const bare = await gateway.mintSession(key, { tools: [] })
     assert.equal((await call(bare.key, 'shop__listOrders')).rpc.code, -32602)
+  })
+
+  it('that never left costs nothing', async () => {
+    const session = await gateway.mintSession(key, { limits: { tool_calls: 5 } })
+    assert.equal((await call(session.key, 'closed__listOrders')).code, 'upstream_error')
+    const { json: standing } = await gateway.ask('GET', '/v1/sessions/current', { key: session.key })
+    assert.deepEqual([standing.used.tool_calls, standing.held.tool_calls], [0, 0])
   })
 })

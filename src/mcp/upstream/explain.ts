@@ -45,7 +45,8 @@ export function toFault(trouble: Trouble, upstream: string): Fault {
   const { body } = trouble
   if (body.kind === 'timeout') return fault({ code: 'upstream_timeout', upstream, afterMs: body.afterMs })
   const status = body.kind === 'status' ? body.status : null
-  return fault({ code: 'upstream_error', upstream, status, why: why(trouble) })
+  const unsent = body.kind === 'lost' && !body.sent
+  return fault({ code: 'upstream_error', upstream, status, why: why(trouble), unsent })
 }
 
 function serverWords(error: RpcErrorBody): string {

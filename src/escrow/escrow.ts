@@ -57,6 +57,8 @@ interface Counter {
 interface Node {
   readonly account: Account
   readonly counters: Map<Window, Counter>
+  /** How often a window of this account gave way to the next: what was made of its counters before is stale. */
+  rolls: number
 }
 
 /** A limit that stops, with the counter it is held against. */
@@ -66,14 +68,20 @@ interface Stop {
   readonly counter: Counter
 }
 
+interface Level {
+  readonly node: Node
+  readonly limits: readonly Limit[]
+  readonly rolls: number
+}
+
 /** Everything between an account and the root that a hold touches, as it is until a window ends or a limit changes. */
 interface Way {
   readonly counters: readonly Counter[]
   /** The counters' keys, for the ledger. */
   readonly balances: readonly BalanceKey[]
   readonly stops: readonly Stop[]
-  /** The limits it was made of, leaf first: another list is another way. */
-  readonly limits: readonly (readonly Limit[])[]
+  /** What it was made of, leaf first: other limits or another window are another way. */
+  readonly levels: readonly Level[]
   readonly until: number
 }
 
@@ -103,6 +111,7 @@ export function createEscrow(now: () => number): Escrow {
     if (current !== undefined && startsAt < current.key.startsAt) return current
     const fresh = newCounter(node.account.id, window, startsAt)
     node.counters.set(window, fresh)
+    node.rolls++
     return fresh
   }
 
@@ -112,26 +121,26 @@ export function createEscrow(now: () => number): Escrow {
     if (known !== undefined && at < known.until && isCurrent(known, account)) return known
     const counters: Counter[] = []
     const stops: Stop[] = []
-    const limits: (readonly Limit[])[] = []
+    const levels: Level[] = []
     for (let level: Account | null = account; level !== null; level = level.parent) {
       const node = nodeOf(level)
-      limits.push(level.limits)
       counters.push(counterOf(node, 'total', at))
       for (const limit of level.limits) {
         const counter = counterOf(node, limit.window, at)
         if (!counters.includes(counter)) counters.push(counter)
         if (limit.action === 'stop') stops.push({ account: level, limit, counter })
       }
+      levels.push({ node, limits: level.limits, rolls: node.rolls })
     }
     const until = Math.min(...counters.map((counter) => counter.endsAt))
-    const way = { counters, balances: counters.map((counter) => counter.key), stops, limits, until }
+    const way = { counters, balances: counters.map((counter) => counter.key), stops, levels, until }
     ways.set(account.id, way)
     return way
   }
 
   return {
     attach(account, balances) {
-      const node: Node = { account, counters: new Map() }
+      const node: Node = { account, counters: new Map(), rolls: 0 }
       const at = now()
       for (const row of balances) {
         if (row.startsAt !== windowStart(row.window, at)) continue
@@ -228,7 +237,8 @@ class OpenHold implements EscrowHold {
 function isCurrent(way: Way, account: Account): boolean {
   let depth = 0
   for (let level: Account | null = account; level !== null; level = level.parent) {
-    if (way.limits[depth++] !== level.limits) return false
+    const known = way.levels[depth++]
+    if (known === undefined || known.limits !== level.limits || known.rolls !== known.node.rolls) return false
   }
   return true
 }

@@ -181,6 +181,21 @@ function restart(escrow: Escrow, accounts: readonly Account[], entries: readonly
 }
 
 describe('the escrow', () => {
+  it('counts one window for everybody below, also when the clock stepped back over its beginning', () => {
+    const minute: Limit = { unit: 'usd', max: 10, window: 'minute', action: 'stop', alertAt: [] }
+    const nothing = { usd: 0, tokens: 0, requests: 0, tool_calls: 0 } as const
+    play(
+      [[minute]],
+      [
+        { do: 'hold', leaf: 1, amounts: nothing },
+        { do: 'clock', by: 30_000 },
+        { do: 'clock', by: -1 },
+        { do: 'hold', leaf: 0, amounts: { ...nothing, usd: 1 } },
+        { do: 'hold', leaf: 1, amounts: { ...nothing, usd: 10 } },
+      ],
+    )
+  })
+
   it('gives exactly the holds that fit every limit above, whatever happens in between', () => {
     fc.assert(
       fc.property(

@@ -93,7 +93,6 @@ export async function start(settings: Settings): Promise<Running> {
     surroundings: { PATH, HOME, LANG },
   }
   for (const note of settings.notes) log.warn({}, note)
-  log.warn({}, 'REDIS_URL is set, but this version keeps hot state in its one process')
   let targets: ReadonlyMap<string, Target> = openTargets(config.current().servers, deps, new Map())
   function swapTargets(servers: Parameters<typeof openTargets>[0]): void {
     targets = openTargets(servers, deps, targets)

@@ -51,8 +51,8 @@ export function openDoor(gateway: Gateway, routes: readonly Route[], options: Gu
     inFlight--
   }
 
-  // Hono keeps the routes and finds them. Its handlers are asked directly: a web Request and Response per call, which
-  // nothing here reads, would cost as much as everything the gateway itself does before it dispatches.
+  // Hono keeps the routes and finds them; what it finds is asked directly, without a web Request and Response per call
+  // that nothing here reads. Its handlers stand for their routes and never run.
   const app = new Hono()
   const byHandler = new Map<unknown, Route>()
   for (const route of routes) {

@@ -19,8 +19,6 @@ export interface Directory {
   identify(credential: Credential | null): Caller | Fault | Promise<Caller | Fault>
   /** The account with its ancestors, in memory and attached to the escrow; null when unknown. */
   load(id: string): Promise<Account | null>
-  /** Already loaded? Synchronous, for listings. */
-  known(id: string): Account | undefined
   /** Writes a new account (and its key) and makes it known. */
   create(row: AccountRow, digest: string | null): Promise<Account>
   /** Changes an account in the store and in memory. @returns false when unknown */
@@ -93,7 +91,6 @@ export function createDirectory(deps: DirectoryDeps): Directory {
       return account === undefined ? fromStore(credential) : standing(account, now())
     },
     load,
-    known: (id) => accounts.get(id),
     async create(row, digest) {
       const parent = row.parent === null ? null : await load(row.parent)
       const key =

@@ -6,30 +6,29 @@
 import type { LedgerWriter } from '../gateway.ts'
 import type { LedgerEntry, Store } from '../stores/store.ts'
 
-/** How often a store that failed is asked whether it works again. */
-const probeEveryMs = 1000
+/** How often rows that could not be written are tried again. Whether the store works again it finds out by itself. */
+const retryEveryMs = 1000
 
 export function openWriter(store: Store): LedgerWriter {
   let unwritten: LedgerEntry[] = []
-  let probing = false
+  let retrying = false
 
   /** Repeating a batch is safe: rows that are there already are skipped with their balances. */
-  async function probe(): Promise<void> {
-    if (probing || (unwritten.length === 0 && store.healthy())) return
-    probing = true
+  async function retry(): Promise<void> {
+    if (retrying || unwritten.length === 0) return
+    retrying = true
     const batch = unwritten
     try {
-      if (batch.length > 0) await store.ledger.append(batch)
-      else await store.settings.set('probe', 'ok')
+      await store.ledger.append(batch)
       unwritten = unwritten.slice(batch.length)
     } catch {
-      // Still failing; readiness says so and the next probe tries again.
+      // Still failing; readiness says so and the next attempt follows.
     } finally {
-      probing = false
+      retrying = false
     }
   }
 
-  const timer = setInterval(() => void probe(), probeEveryMs)
+  const timer = setInterval(() => void retry(), retryEveryMs)
   timer.unref()
   return {
     append(entries) {
@@ -41,7 +40,7 @@ export function openWriter(store: Store): LedgerWriter {
     },
     async close() {
       clearInterval(timer)
-      await probe()
+      await retry()
     },
   }
 }

@@ -30,6 +30,13 @@ describe('a gateway that starts for the first time', () => {
     await works()
   })
 
+  it('says in its log that it does not use a Redis it was given, and nothing of it otherwise', async () => {
+    const plain = await startGateway(demo)
+    assert.ok(!plain.log().includes('REDIS_URL'), plain.log())
+    const given = await startGateway({ ...demo, env: { REDIS_URL: 'redis://127.0.0.1:1' } })
+    assert.equal(given.log().match(/REDIS_URL is set/g)?.length, 1, given.log())
+  })
+
   it('answers the OpenAI SDK with its built-in model, streams and tool calls included', async () => {
     const gateway = await startGateway(demo)
     const { key } = await gateway.mintKey()

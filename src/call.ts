@@ -256,6 +256,18 @@ export interface Attempt {
   readonly target: ModelTarget | null
   readonly hold: Amounts
   readonly cap: number | null
+  /** How the hold of a stream grows while it runs; null where the hold covers the whole answer, or nothing has to be held. */
+  readonly slices: Slices | null
+}
+
+/** A stream is held in slices of output tokens, counted over all its answers together. */
+export interface Slices {
+  /** Output tokens the first hold covers. */
+  readonly first: number
+  /** Output tokens the cap allows in all. */
+  readonly most: number
+  /** What has to be held in addition to go from `from` to `to` output tokens. */
+  more(from: number, to: number): Amounts
 }
 
 /** A whole answer or stream on its way to the caller: made by `translate`, fed by `execute`. */
@@ -281,6 +293,13 @@ export interface Plan {
 export interface Hold {
   readonly amounts: Readonly<Amounts>
   readonly open: boolean
+  /**
+   * Takes more on every level or on none.
+   *
+   * @returns whether it was taken: at once where this process has room, a promise where the store has to be asked;
+   * false also once the hold is resolved
+   */
+  extend(more: Readonly<Amounts>): boolean | Promise<boolean>
   /** Replaces the hold by what was used. @returns false when it had been resolved before (nothing happens) */
   settle(actual: Readonly<Amounts>): boolean
 }

@@ -208,18 +208,26 @@ export function createEscrow(now: () => number): Escrow {
 /** A class, not a literal with a getter: see HttpReply. */
 class OpenHold implements EscrowHold {
   open = true
-  readonly amounts: Readonly<Amounts>
+  readonly amounts: Amounts
   readonly #way: Way
   readonly #onSettled: () => void
 
   constructor(amounts: Readonly<Amounts>, way: Way, onSettled: () => void) {
-    this.amounts = amounts
+    this.amounts = { ...amounts }
     this.#way = way
     this.#onSettled = onSettled
   }
 
   get balances(): readonly BalanceKey[] {
     return this.#way.balances
+  }
+
+  extend(more: Readonly<Amounts>): boolean {
+    if (!this.open) return false
+    for (const stop of this.#way.stops) if (check(stop, more[stop.limit.unit]) !== null) return false
+    for (const counter of this.#way.counters) add(counter.held, more, 1)
+    add(this.amounts, more, 1)
+    return true
   }
 
   settle(actual: Readonly<Amounts>): boolean {

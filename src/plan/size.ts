@@ -24,8 +24,9 @@ export function sizeAttempt(
   admitted: Admitted,
   target: ModelTarget | null,
 ): Attempt | Fault {
-  if (call.kind === 'tool-call') return { target: null, hold: oneToolCall, cap: null }
-  if (target === null || admitted.caller.role === 'admin') return { target: null, hold: nothing, cap: null }
+  if (call.kind === 'tool-call') return { target: null, hold: oneToolCall, cap: null, slices: null }
+  if (target === null || admitted.caller.role === 'admin')
+    return { target: null, hold: nothing, cap: null, slices: null }
   return sizeModel(gateway, call as LlmCall, gateway.escrow.free(admitted.caller.account), target)
 }
 
@@ -35,7 +36,7 @@ export function sizeAttempt(
  */
 function sizeModel(gateway: Gateway, call: LlmCall, free: Partial<Amounts>, target: ModelTarget): Attempt | Fault {
   if (free.tokens === undefined && free.usd === undefined) {
-    return { target, hold: { usd: 0, tokens: 0, requests: 1, tool_calls: 0 }, cap: null }
+    return { target, hold: { usd: 0, tokens: 0, requests: 1, tool_calls: 0 }, cap: null, slices: null }
   }
   const { facts } = call
   const row = modelRow(gateway.config, target.provider, target.model)
@@ -56,7 +57,12 @@ function sizeModel(gateway: Gateway, call: LlmCall, free: Partial<Amounts>, targ
           source: 'estimated',
         })
   if (call.kind === 'embedding') {
-    return { target, hold: { usd: cost(0), tokens: facts.inputBound, requests: 1, tool_calls: 0 }, cap: null }
+    return {
+      target,
+      hold: { usd: cost(0), tokens: facts.inputBound, requests: 1, tool_calls: 0 },
+      cap: null,
+      slices: null,
+    }
   }
   const asked = facts.cap === null ? null : Math.max(facts.cap.value, facts.cap.also?.value ?? 0)
   const wanted = Math.min(asked ?? gateway.config.limits.defaultMaxOutput, row?.maxOutput ?? Number.POSITIVE_INFINITY)
@@ -67,7 +73,12 @@ function sizeModel(gateway: Gateway, call: LlmCall, free: Partial<Amounts>, targ
   // Too little left: hold what the least useful answer needs, so that the refusal says what is missing.
   const cap = Math.max(Math.min(wanted, fits), Math.min(wanted, leastOutput))
   const output = cap * facts.choices
-  return { target, hold: { usd: cost(output), tokens: facts.inputBound + output, requests: 1, tool_calls: 0 }, cap }
+  return {
+    target,
+    hold: { usd: cost(output), tokens: facts.inputBound + output, requests: 1, tool_calls: 0 },
+    cap,
+    slices: null,
+  }
 }
 
 /** Most output tokens per answer that `usd` micro-dollars pay for; 0 when not even the input fits. */

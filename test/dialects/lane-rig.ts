@@ -24,6 +24,7 @@ const attempt: Attempt = {
   target: { provider: 'vendor', model: 'm', timeoutMs: null },
   hold: { usd: 0, tokens: 0, requests: 1, tool_calls: 0 },
   cap: null,
+  slices: null,
 }
 const facts = {
   ...{ session: null, provider: 'vendor', model: 'm', attempts: 1, cost: null, remaining: null, upstreamMs: null },

@@ -17,6 +17,8 @@ export interface Limit {
   readonly unit: Unit
   readonly max: number
   readonly window: Window
+  /** IANA name of the time zone whose midnight begins days, weeks and months. */
+  readonly zone: string
   readonly action: 'stop' | 'warn'
   readonly alertAt: readonly number[]
 }
@@ -43,6 +45,8 @@ export interface Account {
   /** Milliseconds since the epoch, or null while live. */
   revokedAt: number | null
   readonly createdAt: number
+  /** Counts its changes in the store. */
+  version: number
 }
 
 /** Who asks: the administrator, or a key or session by its leaf account. */

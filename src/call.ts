@@ -1,33 +1,19 @@
 /**
- * The nouns of a request's walk: what enters (Call), what is tried (Plan, Attempt), how it ends (Ending) and what is
- * kept of it (LedgerRow). With account.ts and tool.ts the words every room speaks in.
+ * The nouns of a request's walk: what enters (Call), what is tried (Plan, Attempt) and how it ends (Ending). With
+ * account.ts, tool.ts, usage.ts, grant.ts and ledger.ts the words every room speaks in.
  * @module
  */
 import type { Amounts, Caller, Credential } from './account.ts'
 import type { Fault } from './fault.ts'
-import type { Invocation, Tool } from './tool.ts'
+import type { RateGrant, RateStanding } from './grant.ts'
+import type { Invocation, Tool, ToolPrice } from './tool.ts'
+import { type Media, noUsage, type Usage } from './usage.ts'
 
 export * from './account.ts'
+export * from './grant.ts'
+export * from './ledger.ts'
 export * from './tool.ts'
-
-/** Token counts of one attempt. `source` says who counted. */
-export interface Usage {
-  readonly input: number
-  readonly output: number
-  readonly cacheRead: number
-  readonly cacheWrite: number
-  readonly reasoning: number
-  readonly source: 'provider' | 'estimated' | 'none'
-}
-
-export const noUsage: Usage = Object.freeze({
-  input: 0,
-  output: 0,
-  cacheRead: 0,
-  cacheWrite: 0,
-  reasoning: 0,
-  source: 'none',
-})
+export * from './usage.ts'
 
 /**
  * The way back to the caller; each door of the edge has its own. Exactly one of `answer`, `fault` and `finish` ends it.
@@ -39,7 +25,8 @@ export interface Reply {
   /** The caller is gone. */
   readonly closed: boolean
   answer(answer: Answer, facts: ReplyFacts): void
-  fault(fault: Fault, facts: ReplyFacts): void
+  /** @param tail in a stream: what goes before the fault */
+  fault(fault: Fault, facts: ReplyFacts, tail?: Buffer | null): void
   begin(status: number, headers: readonly string[], facts: ReplyFacts): void
   /** @returns false when the caller reads slower than this; wait for `onDrain` */
   write(chunk: Buffer): boolean
@@ -61,12 +48,20 @@ export interface ReplyFacts {
   /** Ms spent waiting for the upstream, or null where there was none. */
   readonly upstreamMs: number | null
   readonly upstreamHeaders: readonly string[]
+  /** Where the call stands in the rate limits that matched it, or null where none did. */
+  readonly rates: RateStanding | null
 }
 
-/** A whole answer: upstream's bytes, or a value for the door to render. */
+/** A whole answer: upstream's bytes, a value for the door to render, or pieces made as fast as the caller reads them. */
 export type Answer =
   | { readonly kind: 'bytes'; readonly status: number; readonly headers: readonly string[]; readonly body: Buffer }
   | { readonly kind: 'value'; readonly status: number; readonly value: unknown }
+  | {
+      readonly kind: 'pieces'
+      readonly status: number
+      readonly headers: readonly string[]
+      readonly pieces: AsyncIterable<Buffer>
+    }
 
 interface Entered {
   /** Request id: `req_` and 26 characters, sortable by time. */
@@ -129,8 +124,14 @@ export interface LlmFacts {
   readonly unsetCaps: readonly NamedSpan[]
   /** Answers asked for (`n`, `best_of`), 1 when absent. */
   readonly choices: number
-  /** Upper bound of input tokens: no tokenizer makes more tokens than bytes; media parts count apart. */
-  readonly inputBound: number
+  /** Upper bound of text tokens: no tokenizer makes more tokens than bytes. Without the data of media parts. */
+  readonly textBytes: number
+  /** Images, audio and files, which count by rules of their own (tokens.ts). */
+  readonly media: readonly Media[]
+  /** Tools offered: some vendors add words of their own for each. */
+  readonly tools: number
+  /** The answer may be spoken. */
+  readonly speaks: boolean
   /** Length of the body. */
   readonly bytes: number
   /** Just behind the opening brace: where a member can be inserted. */
@@ -241,6 +242,8 @@ export interface Admitted {
   readonly rule: string | null
   /** The caller is known but may not make this call: why. */
   readonly refusal: Fault | null
+  /** What it took of the rate limits; null where none is configured. */
+  readonly rates: RateGrant | null
 }
 
 /** A model behind a provider, as one try would call it. */
@@ -256,8 +259,10 @@ export interface Attempt {
   readonly target: ModelTarget | null
   readonly hold: Amounts
   readonly cap: number | null
-  /** How the hold of a stream grows while it runs; null where the hold covers the whole answer, or nothing has to be held. */
+  /** How the hold of a stream grows while it runs; null for whole answers, and where nothing has to be held. */
   readonly slices: Slices | null
+  /** Set for calls of a tool that is not free: the price when it was held. */
+  readonly toolPrice: ToolPrice | null
 }
 
 /** A stream is held in slices of output tokens, counted over all its answers together. */
@@ -273,12 +278,18 @@ export interface Slices {
 /** A whole answer or stream on its way to the caller: made by `translate`, fed by `execute`. */
 export interface Lane {
   head(status: number, headers: Readonly<Record<string, string | string[] | undefined>>): void
-  /** @returns `wait` until the reply drains, or `stop`: nothing more is wanted, ask for the ending */
+  /** @returns `wait` for `ready`, or `stop`: nothing more is wanted, ask for the ending */
   data(chunk: Buffer): 'more' | 'wait' | 'stop'
+  /** After `wait`: tells once how it goes on, when the reply has drained and what comes next is paid for. */
+  ready(then: (next: 'more' | 'stop') => void): void
   /** Upstream ended cleanly, or `stop` was said. */
   end(): Ending
-  /** Upstream failed, or the caller hung up (null). */
-  fail(fault: Fault | null): Ending
+  /**
+   * Upstream failed, the gateway stops the call, or the caller hung up (null).
+   *
+   * @param sent the request may have left: else it costs nothing
+   */
+  fail(fault: Fault | null, sent: boolean): Ending
 }
 
 export type Trigger = 'error' | 'rate_limit' | 'timeout'
@@ -310,7 +321,7 @@ export interface Ending {
   readonly fault: Fault | null
   readonly usage: Usage
   readonly answer: Answer | null
-  /** Last bytes of a stream, sent after the ledger has the call. */
+  /** Last bytes of a stream, sent after the ledger has the call; with a fault, what closes the answers before it is told. */
   readonly tail: Buffer | null
   /** Upstream's HTTP status where there was one. */
   readonly status: number | null
@@ -339,38 +350,4 @@ export function endingOf(outcome: Ending['outcome'], part: Partial<Ending>): End
     dispatched: false,
     ...part,
   }
-}
-
-/** One line of the ledger: an attempt, or a call refused before any (attempt 0). Amounts are what was charged. */
-export interface LedgerRow {
-  readonly id: string
-  readonly call: string
-  readonly attempt: number
-  readonly at: number
-  readonly account: string
-  readonly session: string | null
-  readonly kind: CallKind
-  readonly model: string | null
-  readonly provider: string | null
-  readonly upstreamModel: string | null
-  readonly tool: string | null
-  readonly rule: string | null
-  readonly outcome: Ending['outcome']
-  readonly code: string | null
-  readonly usd: number
-  readonly tokens: number
-  readonly requests: number
-  readonly tool_calls: number
-  readonly input: number
-  readonly output: number
-  readonly cacheRead: number
-  readonly cacheWrite: number
-  readonly reasoning: number
-  readonly usageSource: Usage['source']
-  readonly priceVersion: string | null
-  readonly latencyMs: number
-  readonly firstByteMs: number | null
-  readonly step: string | null
-  readonly traceparent: string | null
-  readonly labels: string | null
 }

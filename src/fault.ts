@@ -6,7 +6,8 @@
 
 export type FaultBody =
   | { code: 'invalid_request'; where: string; why: string; status?: 400 | 405 | 413 | 415 | 421 | 431 }
-  | { code: 'invalid_key'; reason: 'missing' | 'malformed' | 'unknown' | 'expired' | 'revoked' }
+  /** `ended`: while a call was at work the key, or an account above it, was revoked or expired. */
+  | { code: 'invalid_key'; reason: 'missing' | 'malformed' | 'unknown' | 'expired' | 'revoked' | 'ended' }
   | { code: 'forbidden'; why: string }
   | { code: 'model_not_allowed'; model: string; rule: string }
   | { code: 'model_not_found'; model: string }
@@ -24,7 +25,8 @@ export type FaultBody =
       resetsAt: number | null
     }
   | { code: 'budget_contended'; unit: string; account: string; retryAfterMs: number }
-  | { code: 'rate_limited'; by: string; retryAfterMs: number }
+  /** `scope`: of a limit of ours, what it counts per; absent where an upstream said so. */
+  | { code: 'rate_limited'; by: string; scope?: string; retryAfterMs: number }
   /** `unsent`: the request certainly never left, so it cannot have cost or changed anything. */
   | { code: 'upstream_error'; upstream: string; status: number | null; why: string; unsent?: boolean }
   | { code: 'upstream_timeout'; upstream: string; afterMs: number }
@@ -127,6 +129,7 @@ export function explain(f: FaultBody): string {
     case 'invalid_request':
       return `${f.where}: ${f.why}`
     case 'invalid_key':
+      if (f.reason === 'ended') return 'The key stopped being valid while this call was at work. Send a valid one.'
       return 'The key is missing or not valid. Send a Gatehouse key as "Authorization: Bearer sk-gate-...".'
     case 'forbidden':
       return f.why
@@ -152,7 +155,7 @@ export function explain(f: FaultBody): string {
     case 'budget_contended':
       return `The rest of the ${f.unit} limit on account ${f.account} is held by calls in flight. Try again shortly.`
     case 'rate_limited':
-      return `Too many requests (${f.by}). Try again later.`
+      return `Too many requests (${f.by}). Try again in ${retryAfter(f)} s.`
     case 'upstream_error':
       return `${f.upstream} failed${f.status === null ? '' : ` with status ${f.status}`}: ${f.why}`
     case 'upstream_timeout':

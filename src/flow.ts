@@ -5,15 +5,16 @@
  * @module
  */
 import { admit } from './admit/admit.ts'
-import { type Admitted, type Attempt, type Call, type Ending, endingOf, type Plan, type ReplyFacts } from './call.ts'
-import type { EscrowHold } from './escrow/escrow.ts'
+import { type Admitted, type Attempt, type Call, type Ending, endingOf, nothing, type Plan } from './call.ts'
+import type { EscrowHold } from './escrow/hold.ts'
 import { execute } from './execute/execute.ts'
 import { Fault, fault } from './fault.ts'
 import type { Gateway } from './gateway.ts'
-import { sessionOf } from './identity/directory.ts'
 import { makePlan } from './plan/plan.ts'
 import { sizeAttempt } from './plan/size.ts'
 import { goesOn } from './plan/trigger.ts'
+import { factsOf } from './record/facts.ts'
+import { mark } from './record/mark.ts'
 import { record, type Tried } from './record/record.ts'
 import { settle } from './settle/settle.ts'
 import { translate } from './translate/translate.ts'
@@ -37,6 +38,7 @@ export async function walk(gateway: Gateway, call: Call): Promise<void> {
   } catch (error) {
     ending = crashed(gateway, call, passage, error)
   }
+  passage.admitted?.rates?.end(passage.tried)
   try {
     await record(gateway, { call, admitted: passage.admitted, tried: passage.tried, ending })
   } catch (error) {
@@ -66,13 +68,28 @@ async function attempts(
 ): Promise<Ending> {
   let ending: Ending | null = null
   for (const target of plan.targets) {
-    const attempt = sizeAttempt(gateway, call, admitted, target)
+    const sized = sizeAttempt(gateway, call, admitted, target)
+    const attempt = sized instanceof Promise ? await sized : sized
     if (attempt instanceof Fault) return ending ?? endingOf('fault', { fault: attempt })
     if (admitted.caller.role === 'admin') return execute(gateway, call, admitted, attempt, null)
-    const hold = gateway.escrow.hold(admitted.caller.account, attempt.hold)
+    const barred = admitted.rates === null ? null : await admitted.rates.enter(target)
+    if (barred !== null) {
+      ending ??= endingOf('fault', { fault: barred })
+      if (plan.on.includes('rate_limit')) continue
+      break
+    }
+    const taken = gateway.escrow.hold(admitted.caller.account, attempt.hold)
+    const hold = taken instanceof Promise ? await taken : taken
     if (hold instanceof Fault) return ending ?? endingOf('fault', { fault: hold })
     passage.open = { attempt, hold }
-    const lane = translate(gateway, call, attempt, factsOf(gateway, passage, null))
+    const kept = mark(gateway, call, admitted, attempt, hold, passage.tried.length + 1)
+    const lost = kept instanceof Promise ? await kept : kept
+    if (lost !== null) {
+      hold.settle(nothing)
+      passage.open = null
+      return ending ?? endingOf('fault', { fault: lost })
+    }
+    const lane = translate(gateway, call, admitted, attempt, hold, factsOf(gateway, passage, null))
     ending = await execute(gateway, call, admitted, attempt, lane)
     close(gateway, call, passage, ending)
     if (call.reply.started || call.reply.closed || !goesOn(plan, ending)) break
@@ -100,21 +117,6 @@ function answer(gateway: Gateway, call: Call, passage: Passage, ending: Ending):
   if (reply.closed) return
   const facts = factsOf(gateway, passage, ending)
   if (ending.answer !== null) reply.answer(ending.answer, facts)
-  else if (ending.fault !== null) reply.fault(ending.fault, facts)
+  else if (ending.fault !== null) reply.fault(ending.fault, facts, ending.tail)
   else reply.finish(ending.tail)
-}
-
-function factsOf(gateway: Gateway, { admitted, tried, open }: Passage, ending: Ending | null): ReplyFacts {
-  const account = admitted?.caller.role === 'holder' ? admitted.caller.account : null
-  const target = (open ?? tried.at(-1))?.attempt.target ?? null
-  return {
-    session: account === null ? null : (sessionOf(account)?.id ?? null),
-    provider: target?.provider ?? null,
-    model: target?.model ?? null,
-    attempts: tried.length + (open === null ? 0 : 1),
-    cost: ending === null ? null : tried.reduce((sum, { settlement }) => sum + settlement.charged.usd, 0),
-    remaining: ending === null || account === null ? null : gateway.escrow.free(account),
-    upstreamMs: tried.reduce<number | null>((sum, one) => (sum ?? 0) + (one.ending.upstreamMs ?? 0), null),
-    upstreamHeaders: ending?.upstreamHeaders ?? [],
-  }
 }

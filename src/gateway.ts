@@ -3,13 +3,15 @@
  * @module
  */
 
-import type { Admitted, Call, Ending, Target, Tool } from './call.ts'
+import type { Admitted, Call, Ending, LedgerLine, Target, Tool } from './call.ts'
 import type { Config } from './config/config.ts'
 import type { Egress } from './egress.ts'
 import type { Escrow } from './escrow/escrow.ts'
 import type { Directory } from './identity/directory.ts'
+import type { Rates } from './rates/rates.ts'
 import type { Running } from './running.ts'
 import type { LedgerEntry, Store } from './stores/store.ts'
+import type { TokenCounter } from './tokens.ts'
 
 export interface Clock {
   /** Wall clock, ms since the epoch. */
@@ -48,7 +50,7 @@ export interface Log {
   warn(fields: object, message: string): void
   error(fields: object, message: string): void
   /** One line per call, batched off the request path. */
-  call(summary: CallSummary): void
+  call(summary: CallSummary, line: LedgerLine | null): void
 }
 
 export interface Metrics {
@@ -73,9 +75,12 @@ export interface Gateway {
   readonly config: Config
   readonly directory: Directory
   readonly escrow: Escrow
+  readonly rates: Rates
   readonly store: Store
   readonly ledger: LedgerWriter
   readonly egress: Egress
+  /** Counts tokens where the length of a text does not settle it. */
+  readonly tokens: TokenCounter
   readonly catalogue: Catalogue
   readonly log: Log
   readonly metrics: Metrics

@@ -13,19 +13,26 @@ import { type ConfigHolder, createConfigHolder } from './config/watch.ts'
 import { allRoutes, type Door, openDoor } from './edge/server.ts'
 import { createEgress } from './egress.ts'
 import { createEscrow } from './escrow/escrow.ts'
-import { fault } from './fault.ts'
+import { type Presence, startPresence } from './escrow/presence.ts'
+import { Fault, fault } from './fault.ts'
 import { walk } from './flow.ts'
 import type { Gateway, Log } from './gateway.ts'
-import { createDirectory } from './identity/directory.ts'
+import { createDirectory, standing } from './identity/directory.ts'
 import { createCatalogue } from './mcp/catalogue.ts'
+import { createRates } from './rates/rates.ts'
+import { startAnchors } from './record/anchor.ts'
 import { openLog } from './record/log.ts'
 import { openMetrics } from './record/metrics.ts'
+import { sumOf } from './record/metrics-sum.ts'
+import { startRetention } from './record/retention.ts'
 import { openWriter } from './record/writer.ts'
 import { createRunning } from './running.ts'
 import { derive, masterKey, secretReader } from './secrets.ts'
 import { type Flags, SettingError, type Settings, settingsFrom } from './settings.ts'
-import { openSqlite } from './stores/sqlite.ts'
+import { openStore } from './stores/open.ts'
+import { defaultTermMs } from './stores/sql.ts'
 import { openTargets } from './targets/targets.ts'
+import { createTokenCounter } from './tokens/counter.ts'
 import { type Welcome, welcome } from './welcome.ts'
 
 /** A gateway that is listening. */
@@ -38,7 +45,9 @@ export interface Running {
 }
 
 const defaultGraceMs = 30_000
-const clock = { now: Date.now, mono: () => performance.now() }
+/** How often calls at work are looked at for keys that have expired, ms. */
+const watchMs = 1000
+export const clock = { now: Date.now, mono: () => performance.now() }
 
 /** Settings of this process. @throws {SettingError} */
 export function readSettings(flags: Flags): Settings {
@@ -57,30 +66,81 @@ export function clientEnvironment(): { readonly url: string; readonly adminKey: 
   return { url: (GATEHOUSE_ADMIN_PORT ? '' : GATEHOUSE_PUBLIC_URL) || local, adminKey: GATEHOUSE_ADMIN_KEY }
 }
 
+/** The other processes on this port. */
+export interface Siblings {
+  /** Tells them to look at the store. A hint: what they look at is there. */
+  wake(): void
+  onWake(listener: () => void): void
+  /** What they have counted, as metrics text. */
+  texts(): Promise<readonly string[]>
+  onText(render: () => Promise<string>): void
+}
+
+const alone: Siblings = { wake() {}, onWake() {}, texts: async () => [], onText() {} }
+
 /**
  * Starts a gateway.
  *
+ * @param siblings the other processes on its port
  * @throws {SettingError | Error} with a message for a person: what is wrong and what to do
  */
-export async function start(settings: Settings): Promise<Running> {
+export async function start(settings: Settings, siblings: Siblings = alone): Promise<Running> {
   seed(settings.home)
   const secret = secretReader(settings)
   const master = masterKey(settings, randomBytes)
   const stream = openLog(1, settings.logLevel)
   const { log } = stream
   const config = await readConfig(settings, secret, log, (swap) => swapTargets(swap))
-  const store = await openSqlite(settings.database, { log })
+  // Other processes may call before this one has its own place among them.
+  let presence: Presence | null = null
+  const lookAround = () => void presence?.beat().catch(() => undefined)
+  const store = await openStore(settings.database, {
+    log,
+    onTold: siblings.wake,
+    onWake: () => lookAround(),
+  }).catch((error: Error) => {
+    throw new SettingError(error.message)
+  })
   const ledger = openWriter(store)
-  const escrow = createEscrow(clock.now)
+  const anchors = startAnchors({ store, path: settings.anchors, now: clock.now, log })
+  const { leases, balances, writers } = store
+  const escrow = createEscrow({
+    ...clock,
+    leases,
+    balances,
+    writers,
+    reload: (id) => directory.reload(id),
+    current: () => presence?.current() ?? false,
+  })
+  const running = createRunning()
+  /** Stops what was admitted and may not go on: its key, or an account above it, was revoked or has expired. */
+  const stopEnded = () =>
+    running.stopWhere(
+      (account) => standing(account, clock.now()) instanceof Fault,
+      fault({ code: 'invalid_key', reason: 'ended' }),
+    )
+  const watch = setInterval(stopEnded, watchMs)
+  watch.unref()
   const directory = createDirectory({
     store,
     now: clock.now,
     pepper: derive(master, 'key pepper'),
-    onLoad: async (account, balances) => {
-      escrow.attach(account, balances)
-      await escrow.refresh(account, (since) => store.ledger.sumSince(account.id, since))
-    },
+    onLoad: escrow.attach,
+    onChange: escrow.changed,
+    onRevoke: stopEnded,
   })
+  presence = startPresence({
+    writers,
+    ledger,
+    escrow,
+    mono: clock.mono,
+    load: directory.load,
+    onAccount: directory.reload,
+    log,
+    termMs: defaultTermMs,
+  })
+  siblings.onWake(lookAround)
+  await presence.beat()
   const egress = createEgress({ allowPrivate: settings.allowPrivate })
   const { PATH, HOME, LANG } = settings.environment
   const deps = {
@@ -98,7 +158,19 @@ export async function start(settings: Settings): Promise<Running> {
     targets = openTargets(servers, deps, targets)
     warm(targets)
   }
+  // Loaded where it is wanted only: without REDIS_URL nothing of it is in memory.
+  const redis =
+    settings.redisUrl === null ? null : (await import('./stores/redis.ts')).openRedis(settings.redisUrl, { log })
+  const shared = redis === null ? null : (await import('./stores/redis-rates.ts')).sharedRates(redis)
+  const rates = createRates({ mono: clock.mono, shared })
   const doors: Door[] = []
+  const metrics = openMetrics({
+    openHolds: escrow.open,
+    inFlight: () => doors.reduce((sum, door) => sum + door.inFlight(), 0),
+    epoch: () => config.current().epoch,
+    redisUp: rates.sharedUp,
+  })
+  siblings.onText(metrics.render)
   const gateway: Gateway = {
     clock,
     random: randomBytes,
@@ -107,22 +179,27 @@ export async function start(settings: Settings): Promise<Running> {
     },
     directory,
     escrow,
+    rates,
     store,
     ledger,
     egress,
+    tokens: createTokenCounter(),
     catalogue: createCatalogue(() => targets),
     log,
-    metrics: openMetrics({
-      openHolds: escrow.open,
-      inFlight: () => doors.reduce((sum, door) => sum + door.inFlight(), 0),
-      epoch: () => config.current().epoch,
-    }),
+    metrics: { ...metrics, render: async () => sumOf([await metrics.render(), ...(await siblings.texts())]) },
     secret,
     publicUrl: settings.publicUrl ?? '',
     draining: false,
-    running: createRunning(),
+    running,
     reload: config.reload,
   }
+  const retention = startRetention({
+    store,
+    limits: () => config.current().limits.retention,
+    anchors,
+    now: clock.now,
+    log,
+  })
   const greeting = await welcome(gateway, settings)
   const listening = await openDoors(gateway, settings, doors)
   Object.assign(gateway, { publicUrl: settings.publicUrl ?? listening.url })
@@ -136,11 +213,18 @@ export async function start(settings: Settings): Promise<Running> {
       gateway.draining = true
       log.info({ graceMs }, 'draining')
       await drain(gateway, doors, graceMs)
+      presence?.stop()
+      clearInterval(watch)
+      await retention.stop()
       await ledger.close()
       await config.close()
       await Promise.all([...targets.values()].map((target) => target.close()))
       await egress.close()
+      await gateway.tokens.close()
       await store.close()
+      anchors.close()
+      shared?.close()
+      await redis?.close()
       log.info({}, 'stopped')
       stream.close()
     },

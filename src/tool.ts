@@ -11,6 +11,14 @@ export interface Tool {
   readonly definition: Readonly<Record<string, unknown>>
 }
 
+/** What a call of a tool costs, in micro-dollars. */
+export interface ToolPrice {
+  /** Each call, where its server does not say what it cost. */
+  readonly call: number
+  /** The most its server may say a call cost; null: its word is not taken. */
+  readonly reported: number | null
+}
+
 export const serverStatuses = ['starting', 'healthy', 'unstable', 'needs_auth', 'error', 'disabled'] as const
 export interface ServerState {
   readonly status: (typeof serverStatuses)[number]

@@ -45,6 +45,7 @@ async function demoSession(gateway: Gateway): Promise<string> {
     expiresAt: null,
     revokedAt: null,
     createdAt: now,
+    version: 1,
   }
   const organization: AccountRow = {
     ...base,
@@ -69,8 +70,8 @@ async function demoSession(gateway: Gateway): Promise<string> {
     name: 'demo session',
     expiresAt: now + dayMs,
     limits: [
-      { unit: 'usd', max: 1_000_000, window: 'total', action: 'stop', alertAt: [70, 90] },
-      { unit: 'tool_calls', max: 1000, window: 'total', action: 'stop', alertAt: [70, 90] },
+      { unit: 'usd', max: 1_000_000, window: 'total', zone: 'UTC', action: 'stop', alertAt: [70, 90] },
+      { unit: 'tool_calls', max: 1000, window: 'total', zone: 'UTC', action: 'stop', alertAt: [70, 90] },
     ],
   }
   const { token, digest } = newToken(session.id, random)

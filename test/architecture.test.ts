@@ -18,13 +18,17 @@ function roomOf(file: string): string {
 const levels: Readonly<Record<string, number>> = {
   fault: 0,
   account: 0,
+  grant: 0,
+  ledger: 0,
   tool: 0,
+  usage: 0,
   call: 0,
   json: 1,
   egress: 1,
   running: 1,
   expr: 1,
   price: 1,
+  tokens: 1,
   store: 1,
   dialects: 2,
   strategies: 2,
@@ -34,6 +38,7 @@ const levels: Readonly<Record<string, number>> = {
   identity: 2,
   policy: 2,
   escrow: 2,
+  rates: 2,
   stores: 2,
   config: 3,
   gateway: 3,
@@ -59,8 +64,16 @@ const beside: ReadonlySet<string> = new Set([
   'call fault',
   'call account',
   'call tool',
+  'call usage',
+  'grant fault',
+  'call grant',
+  'call ledger',
+  'ledger account',
+  'ledger usage',
   'targets mcp',
   'targets credentials',
+  'rates policy',
+  'stores rates',
   'gateway config',
   'edge dialects',
   'edge mcp',
@@ -141,12 +154,13 @@ describe('the structure of the house', () => {
     )
   })
 
-  it('keeps Hono in the edge, SQL in the stores, and processes in the MCP upstream', () => {
+  it('keeps Hono in the edge, SQL in the stores, threads where work is heavy, and processes in the MCP upstream', () => {
     const only: readonly [RegExp, RegExp][] = [
       [/^(@hono\/|hono)/, /^src\/edge\//],
-      [/^(kysely|node:sqlite|node:worker_threads)$/, /^src\/stores\//],
+      [/^(kysely|node:sqlite|ioredis|pg)$/, /^src\/stores\//],
+      [/^node:worker_threads$/, /^src\/(stores|tokens)\//],
       [/^node:child_process$/, /^src\/mcp\/upstream\//],
-      [/^(node:net|node:tls|node:https|node:dns.*|node:http2|node:dgram)$/, /^src\/egress/],
+      [/^(node:net|node:tls|node:https|node:dns.*|node:http2|node:dgram)$/, /^src\/(egress|commands\/workers\.ts)/],
       [/^node:http$/, /^src\/(edge\/|main\.ts|targets\/openapi-answer\.ts)/],
     ]
     for (const [packages, place] of only) {

@@ -41,7 +41,7 @@ export interface Client {
   mintSession(key: string, body?: object): Promise<Minted>
   /** Value of a metric without labels. */
   metric(name: string): Promise<number>
-  /** Every row of the ledger. */
+  /** Every row of the ledger, dollars in micro-dollars so that they can be added up. */
   // biome-ignore lint/suspicious/noExplicitAny: rows as the admin API gives them
   ledger(): Promise<any[]>
 }
@@ -94,7 +94,7 @@ export function clientOf(url: () => string, home: string): Client {
       for (;;) {
         const last = rows.at(-1)?.id
         const page = await client.admin('GET', `/ledger?limit=1000${last === undefined ? '' : `&after=${last}`}`)
-        rows.push(...page.json.data)
+        for (const row of page.json.data) rows.push({ ...row, usd: Math.round(Number(row.usd) * 1e6) })
         if (page.json.data.length < 1000) return rows
       }
     },

@@ -36,6 +36,7 @@ describe('the installed package', () => {
     for (const file of [
       'dist/main.d.ts',
       'dist/stores/sqlite-worker.js',
+      'dist/tokens/worker.js',
       'registry/providers.yaml',
       'registry/schema/server.json',
       'policies/tools/demo.yaml',

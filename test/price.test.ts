@@ -3,7 +3,19 @@ import { readFileSync } from 'node:fs'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import { noUsage, type Usage } from '../src/call.ts'
-import { cataloguedModels, catalogueVersion, costOf, type PriceRow, priceOf, priceSchema } from '../src/price.ts'
+import {
+  cataloguedModels,
+  catalogueVersion,
+  costOf,
+  describePrice,
+  freePrice,
+  mostOf,
+  type PriceRow,
+  priceOf,
+  priceSchema,
+  type Rates,
+  recompute,
+} from '../src/price.ts'
 
 function used(counts: Partial<Usage>): Usage {
   return { ...noUsage, source: 'provider', ...counts }
@@ -23,13 +35,18 @@ test('the version in ledger rows is the version of the installed catalogue', () 
 
 test('a catalogue price becomes whole pico-dollars per token', () => {
   // $0.25 in, $0.025 cached, $2 out per million tokens.
-  assert.deepEqual(known('openai', 'gpt-5-mini'), {
+  const { version, ...rates } = known('openai', 'gpt-5-mini')
+  assert.deepEqual(rates, {
     input: 250_000,
     output: 2_000_000,
     cacheRead: 25_000,
     cacheWrite: 250_000,
-    version: catalogueVersion,
+    cacheWriteLong: 250_000,
+    reasoning: 2_000_000,
+    audioInput: 250_000,
+    audioOutput: 2_000_000,
   })
+  assert.match(version, new RegExp(`^${catalogueVersion}#[0-9a-f]{8}$`))
 })
 
 test('a call costs what a hand calculation says, to the micro-dollar', () => {
@@ -60,7 +77,7 @@ test('our own price wins over the catalogue', () => {
   const override = priceSchema.parse({ input: 0.1, output: 0.3, tiers: [{ above: 1000, input: 0.2, output: 0.6 }] })
   const row = priceOf('openai', 'gpt-5-mini', override)
   assert.ok(row !== null)
-  assert.equal(row.version, 'models.yaml')
+  assert.match(row.version, /^models\.yaml#[0-9a-f]{8}$/)
   // 1000 x 0.1 + 1000 x 0.3.
   assert.equal(costOf(row, used({ input: 1000, output: 1000 })), 400)
   // 1001 x 0.2 + 1000 x 0.6 = 800.2, rounded up.
@@ -93,18 +110,126 @@ test('a count that is no count is a programming error', () => {
   }
 })
 
-test('cost is exact and rounded up for every price and count', () => {
-  const price = fc.integer({ min: 0, max: 1_000_000_000_000 })
-  const count = fc.integer({ min: 0, max: 100_000_000 })
-  fc.assert(
-    fc.property(price, price, price, price, count, count, count, count, (i, o, r, w, fresh, read, write, output) => {
-      const row = { input: i, output: o, cacheRead: r, cacheWrite: w, version: 'x' }
-      const cost = costOf(row, used({ input: fresh + read + write, cacheRead: read, cacheWrite: write, output }))
-      const exact =
-        BigInt(fresh) * BigInt(i) + BigInt(read) * BigInt(r) + BigInt(write) * BigInt(w) + BigInt(output) * BigInt(o)
-      const up = (exact + 999_999n) / 1_000_000n
-      assert.equal(cost, Number(up))
+test('each kind of token has its own price', () => {
+  const row = priceOf(
+    'x',
+    'x',
+    priceSchema.parse({
+      ...{ input: 1, output: 10, cache_read: 0.1, cache_write: 1.25, cache_write_long: 2 },
+      ...{ reasoning: 3, audio_input: 32, audio_output: 64 },
+      tiers: [{ above: 1000, input: 2, output: 20, reasoning: 6, audio_input: 50 }],
     }),
+  )
+  assert.ok(row !== null)
+  // 400 fresh x 1 + 100 read x 0.1 + 150 written x 1.25 + 50 written for long x 2 + 300 heard x 32.
+  const input = { input: 1000, cacheRead: 100, cacheWrite: 200, cacheWriteLong: 50, audioInput: 300 }
+  assert.equal(costOf(row, used(input)), 400 + 10 + 187.5 + 100 + 9600 + 0.5)
+  // 100 said x 10 + 250 thought x 3 + 50 spoken x 64.
+  assert.equal(costOf(row, used({ output: 400, reasoning: 250, audioOutput: 50 })), 1000 + 750 + 3200)
+  // The tier: 501 fresh x 2 + 500 heard x 50 + 30 thought x 6 + 10 spoken at its price of output.
+  assert.equal(
+    costOf(row, used({ input: 1001, audioInput: 500, output: 40, reasoning: 30, audioOutput: 10 })),
+    1002 + 25_000 + 180 + 200,
+  )
+})
+
+test('the catalogue knows long cache writes, speech and reasoning where they are priced apart', () => {
+  const sonar = known('perplexity', 'sonar-deep-research')
+  assert.deepEqual([sonar.output, sonar.reasoning], [8_000_000, 3_000_000])
+  const haiku = known('anthropic', 'claude-haiku-4-5')
+  assert.deepEqual([haiku.cacheWrite, haiku.cacheWriteLong], [1_250_000, 2_000_000])
+  const audio = known('openai', 'gpt-audio-mini')
+  assert.equal(audio.audioOutput, 20_000_000)
+  assert.ok(audio.audioOutput > audio.output)
+})
+
+test('a version is one of the numbers: the same for the same, another for any other', () => {
+  const version = (price: object) => priceOf('x', 'x', priceSchema.parse({ input: 1, output: 2, ...price }))?.version
+  const tiers = [
+    { above: 10, input: 2, output: 3 },
+    { above: 20, input: 3, output: 4 },
+  ]
+  const all = [{}, { cache_read: 0.5 }, { reasoning: 3 }, { audio_input: 3 }, { audio_output: 3 }, { tiers }]
+  const versions = all.map(version)
+  assert.equal(new Set(versions).size, all.length)
+  assert.deepEqual(all.map(version), versions)
+  // What is left out is what it means.
+  assert.equal(version({ cache_read: 1, reasoning: 2 }), version({}))
+  assert.equal(version({ tiers: tiers.toReversed() }), version({ tiers }))
+  assert.match(freePrice.version, /^free#[0-9a-f]{8}$/)
+})
+
+test('a past cost is computed again from the rates that were kept', () => {
+  const usage = used({ input: 201_234, cacheRead: 333, audioInput: 71, output: 4567, reasoning: 89 })
+  for (const row of [known('gemini', 'gemini-2.5-pro'), known('anthropic', 'claude-haiku-4-5'), freePrice]) {
+    assert.equal(recompute(describePrice(row), usage), costOf(row, usage))
+  }
+  for (const text of ['', '{}', 'null', '{"input":-1}', describePrice(freePrice).replace(':0', ':0.5')])
+    assert.throws(() => recompute(text, usage), Error)
+})
+
+const price = fc.integer({ min: 0, max: 1_000_000_000_000 })
+const count = fc.integer({ min: 0, max: 100_000_000 })
+const anyRates: fc.Arbitrary<Rates> = fc.record({
+  ...{ input: price, output: price, cacheRead: price, cacheWrite: price },
+  ...{ cacheWriteLong: price, reasoning: price, audioInput: price, audioOutput: price },
+})
+
+test('cost is exact and rounded up for every price and count', () => {
+  fc.assert(
+    fc.property(anyRates, fc.array(count, { minLength: 8, maxLength: 8 }), (rates, counts) => {
+      const [fresh = 0, read = 0, write = 0, long = 0, heard = 0, said = 0, thought = 0, spoken = 0] = counts
+      const cost = costOf(
+        rates,
+        used({
+          ...{ input: fresh + read + write + long + heard, cacheRead: read, cacheWrite: write + long },
+          ...{ cacheWriteLong: long, audioInput: heard },
+          ...{ output: said + thought + spoken, reasoning: thought, audioOutput: spoken },
+        }),
+      )
+      const exact =
+        BigInt(fresh) * BigInt(rates.input) +
+        BigInt(read) * BigInt(rates.cacheRead) +
+        BigInt(write) * BigInt(rates.cacheWrite) +
+        BigInt(long) * BigInt(rates.cacheWriteLong) +
+        BigInt(heard) * BigInt(rates.audioInput) +
+        BigInt(said) * BigInt(rates.output) +
+        BigInt(thought) * BigInt(rates.reasoning) +
+        BigInt(spoken) * BigInt(rates.audioOutput)
+      assert.equal(cost, Number((exact + 999_999n) / 1_000_000n))
+    }),
+  )
+})
+
+test('a sum near the end of exact numbers is still rounded up', () => {
+  const row = { ...freePrice, input: 1, output: 1_000_000 }
+  // Nine billion micro-dollars and one pico-dollar: the quotient has no digit left for it.
+  assert.equal(costOf(row, used({ input: 1, output: 9_000_000_000 })), 9_000_000_001)
+})
+
+test('what is held covers whatever a call turns out to be', () => {
+  const part = fc.integer({ min: 0, max: 20_000 })
+  const tiers = fc.array(fc.tuple(fc.integer({ min: 1, max: 60_000 }), anyRates), { maxLength: 3 })
+  fc.assert(
+    fc.property(
+      anyRates,
+      tiers,
+      fc.array(part, { minLength: 8, maxLength: 8 }),
+      part,
+      part,
+      (base, found, parts, a, b) => {
+        const ascending = found.map(([above, of]) => ({ above, ...of })).sort((x, y) => x.above - y.above)
+        const row = { ...base, tiers: ascending }
+        const [fresh = 0, read = 0, write = 0, long = 0, heard = 0, said = 0, thought = 0, spoken = 0] = parts
+        const usage = used({
+          ...{ input: fresh + read + write + long + heard, cacheRead: read, cacheWrite: write + long },
+          ...{ cacheWriteLong: long, audioInput: heard },
+          ...{ output: said + thought + spoken, reasoning: thought, audioOutput: spoken },
+        })
+        const possible = { audioInput: heard > 0, audioOutput: spoken > 0, cacheWriteLong: long > 0 }
+        assert.ok(mostOf(row, usage.input + a, usage.output + b, possible) >= costOf(row, usage))
+      },
+    ),
   )
 })
 

@@ -48,6 +48,7 @@ const slowest = 10
  */
 export async function* render(source: AsyncIterable<TestEvent>, count: Count): AsyncGenerator<string> {
   const failures: Failure[] = []
+  const skipped: string[] = []
   const times = new Map<string, number>()
   const output = new Map<string, string>()
   const open = new Map<string, string[]>()
@@ -80,6 +81,7 @@ export async function* render(source: AsyncIterable<TestEvent>, count: Count): A
         const above = (open.get(file) ?? []).slice(0, result.nesting)
         failures.push({ title: [...above, result.name].join(' > '), place: place(result), error: cause(result) })
       }
+      if (mark === 's' && typeof result.skip === 'string') skipped.push(`${result.name}: ${result.skip}`)
       count[mark === 'F' ? 'failed' : mark === 's' ? 'skipped' : 'passed'] += 1
       yield mark
       column += 1
@@ -95,6 +97,7 @@ export async function* render(source: AsyncIterable<TestEvent>, count: Count): A
   for (const [file, text] of output) {
     if (failed.has(shown(file)) && text.trim() !== '') yield `\noutput of ${shown(file)}:\n${indent(text.trimEnd())}\n`
   }
+  for (const text of skipped) yield `\nskipped: ${text}\n`
   const ranked = [...times].sort((a, b) => b[1] - a[1]).slice(0, slowest)
   if (ranked.length > 1) yield '\nslowest files\n'
   if (ranked.length > 1)

@@ -9,6 +9,7 @@ import { Fault, type FaultBody, fault } from '../fault.ts'
 import type { Gateway } from '../gateway.ts'
 import { decide } from '../policy/decide.ts'
 import { modelAllowed } from '../policy/models.ts'
+import { modelWithinRates, toolWithinRates } from './rates.ts'
 
 /** @returns what was decided, or a fault where nobody is known; a promise only when the key is not in memory yet */
 export function admit(gateway: Gateway, call: Call): Admitted | Fault | Promise<Admitted | Fault> {
@@ -17,9 +18,9 @@ export function admit(gateway: Gateway, call: Call): Admitted | Fault | Promise<
   return caller instanceof Promise ? caller.then((found) => judge(gateway, call, found)) : judge(gateway, call, caller)
 }
 
-function judge(gateway: Gateway, call: Call, caller: Caller | Fault): Admitted | Fault {
+function judge(gateway: Gateway, call: Call, caller: Caller | Fault): Admitted | Fault | Promise<Admitted> {
   if (caller instanceof Fault) return caller
-  if (call.kind === 'unreadable') return { caller, tool: null, rule: null, refusal: call.flaw }
+  if (call.kind === 'unreadable') return { caller, tool: null, rule: null, refusal: call.flaw, rates: null }
   if (call.kind === 'admin') {
     return caller.role === 'admin'
       ? allow(caller)
@@ -42,7 +43,7 @@ function judge(gateway: Gateway, call: Call, caller: Caller | Fault): Admitted |
 const metered: ReadonlySet<CallKind> = new Set(['chat', 'completion', 'embedding', 'tool-call', 'session'])
 type Holder = Extract<Caller, { readonly role: 'holder' }>
 
-function judgeModel(gateway: Gateway, call: LlmCall, caller: Holder): Admitted {
+function judgeModel(gateway: Gateway, call: LlmCall, caller: Holder): Admitted | Promise<Admitted> {
   const { model } = call.facts
   const resolved = resolveModel(gateway.config, model)
   const verdict = modelAllowed(
@@ -52,10 +53,10 @@ function judgeModel(gateway: Gateway, call: LlmCall, caller: Holder): Admitted {
   // An unknown model that the key could never use is refused like a known one: names are not to be guessed.
   if (!verdict.allowed) return refuse(caller, { code: 'model_not_allowed', model, rule: verdict.rule }, verdict.rule)
   if (resolved === null) return refuse(caller, { code: 'model_not_found', model })
-  return allow(caller, null, verdict.rule)
+  return modelWithinRates(gateway, call, caller, resolved, allow(caller, null, verdict.rule))
 }
 
-function judgeTool(gateway: Gateway, call: ToolCall, caller: Holder): Admitted {
+function judgeTool(gateway: Gateway, call: ToolCall, caller: Holder): Admitted | Promise<Admitted> {
   const tool = gateway.catalogue.find(call.server, call.name)
   if (tool === null) return refuse(caller, { code: 'tool_not_found', tool: call.name })
   const { policy } = gateway.config
@@ -69,7 +70,9 @@ function judgeTool(gateway: Gateway, call: ToolCall, caller: Holder): Admitted {
   }
   if (decision.allowed) {
     const mismatch = call.verify?.(tool) ?? null
-    return mismatch === null ? allow(caller, tool, decision.rule) : refuse(caller, mismatch.body, decision.rule)
+    return mismatch === null
+      ? toolWithinRates(gateway, call, caller, allow(caller, tool, decision.rule))
+      : refuse(caller, mismatch.body, decision.rule)
   }
   // A tool that no arguments could open looks like one that does not exist.
   if (!decide(policy, { account: caller.account, tool, args: null }).allowed) {
@@ -80,9 +83,9 @@ function judgeTool(gateway: Gateway, call: ToolCall, caller: Holder): Admitted {
 }
 
 function allow(caller: Caller, tool: Tool | null = null, rule: string | null = null): Admitted {
-  return { caller, tool, rule, refusal: null }
+  return { caller, tool, rule, refusal: null, rates: null }
 }
 
 function refuse(caller: Caller, why: FaultBody, rule: string | null = null): Admitted {
-  return { caller, tool: null, rule, refusal: fault(why) }
+  return { caller, tool: null, rule, refusal: fault(why), rates: null }
 }

@@ -27,6 +27,8 @@ export type AccountView = z.output<typeof accountShape>
 
 export const createdKeyShape = accountShape.extend({ key: z.string() })
 
+export const erasedShape = accountShape.extend({ erased: z.object({ accounts: z.number(), rows: z.number() }) })
+
 export const standingShape = accountShape.extend({
   standing: z.looseObject({
     spent: perUnit,

@@ -4,6 +4,7 @@ import {
   accountShape,
   accountTable,
   accountText,
+  erasedShape,
   labelOption,
   limitOption,
   several,
@@ -60,6 +61,20 @@ export function addAccounts(program: Command): void {
     )
 
   addShowAndRevoke(group, 'accounts', 'account')
+
+  reaching(
+    group
+      .command('erase <id>')
+      .description('revoke one account and everything below it, and erase names, labels and what callers wrote'),
+  ).action((id: string, options: Reach) =>
+    withGateway(options, async (api) => {
+      const row = await api.ask('DELETE', `/accounts/${encodeURIComponent(id)}?erase=true`, erasedShape)
+      if (row instanceof Failed) return row
+      const { accounts, rows } = row.erased
+      const what = `names and labels of ${accounts} accounts, steps and labels of ${rows} rows`
+      return { json: row, text: `${row.id} is revoked since ${row.revoked_at}; erased: ${what}` }
+    }),
+  )
 }
 
 /** `show` and `revoke`, which accounts, keys and sessions share. */

@@ -3,11 +3,13 @@ import { Command } from 'commander'
 import { addAccounts } from './accounts.ts'
 import { addCheck } from './check.ts'
 import { addKeys } from './keys.ts'
+import { addLedger } from './ledger.ts'
 import { addPolicy } from './policy.ts'
 import { addRegistry } from './registry.ts'
 import { exitHelp, exits } from './report.ts'
 import { serve } from './serve.ts'
 import { addSessions } from './sessions.ts'
+import { addUsage } from './usage.ts'
 
 export async function run(argv: readonly string[], version: string): Promise<void> {
   const program = new Command('gatehouse')
@@ -24,6 +26,7 @@ export async function run(argv: readonly string[], version: string): Promise<voi
     .option('--host <h>', 'address to listen on (default: 127.0.0.1)')
     .option('--workers <n>', 'processes (this version: 1)')
     .action(serve)
-  for (const add of [addKeys, addAccounts, addSessions, addCheck, addPolicy, addRegistry]) add(program)
+  for (const add of [addKeys, addAccounts, addSessions, addCheck, addPolicy, addRegistry, addUsage, addLedger])
+    add(program)
   await program.parseAsync(argv)
 }

@@ -26,6 +26,7 @@ const bare = {
   expiresAt: null,
   revokedAt: null,
   createdAt: 0,
+  version: 0,
 } as const
 
 /**

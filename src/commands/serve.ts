@@ -1,12 +1,25 @@
 /** `gatehouse serve`: starts the gateway, says how to reach it, and ends when told to. @module */
-import { type Running, readSettings, start, startedByNpm } from '../main.ts'
+import cluster from 'node:cluster'
+import { clock, type Running, readSettings, start, startedByNpm } from '../main.ts'
 import { type Flags, SettingError } from '../settings.ts'
 import { greeting } from '../welcome.ts'
+import { sayReady, siblings } from './siblings.ts'
+import { superviseWorkers } from './workers.ts'
 
 export async function serve(flags: Flags): Promise<void> {
-  let running: Running
   try {
-    running = await start(readSettings(flags))
+    const settings = readSettings(flags)
+    if (settings.workers > 1 && cluster.isPrimary) {
+      process.exit(
+        await superviseWorkers(settings.workers, { ...settings, mono: clock.mono }, (url, welcome) =>
+          process.stderr.write(greeting(url, welcome)),
+        ),
+      )
+    }
+    const running = await start(settings, siblings())
+    if (cluster.isWorker) sayReady(running.url, running.welcome)
+    else process.stderr.write(greeting(running.url, running.welcome))
+    untilSignal(running)
   } catch (error) {
     // What a person can mend is told without a stack.
     const message = error instanceof Error ? error.message : String(error)
@@ -14,8 +27,6 @@ export async function serve(flags: Flags): Promise<void> {
     if (!(error instanceof SettingError) && error instanceof Error) process.stderr.write(`${error.stack}\n`)
     process.exit(1)
   }
-  process.stderr.write(greeting(running.url, running.welcome))
-  untilSignal(running)
 }
 
 /** SIGTERM and SIGINT drain; the second one does not wait. SIGHUP reads the configuration again. */
@@ -24,7 +35,7 @@ function untilSignal(running: Running): void {
   const stop = () => {
     if (stopping) process.exit(1)
     stopping = true
-    process.stderr.write('draining; once more to stop at once\n')
+    if (cluster.isPrimary) process.stderr.write('draining; once more to stop at once\n')
     running.stop().then(
       () => process.exit(0),
       (error: unknown) => {

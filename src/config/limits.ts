@@ -1,5 +1,25 @@
 /** zod slice of `policies/limits.yaml`: what the gateway takes on at most. Everything has a default. @module */
 import { z } from 'zod'
+import { ratesSchema } from '../rates/limit.ts'
+
+const dayMs = 86_400_000
+/** Windows of a month must be over before their lines go, and their counters with them. */
+const leastRowDays = 62
+
+/** Days, as `90d`; ms after parsing. */
+const days = (least: number) =>
+  z
+    .string()
+    .regex(/^[1-9]\d{0,4}d$/, 'must be days, like 90d')
+    .refine((text) => Number.parseInt(text, 10) >= least, `must be at least ${least}d`)
+    .transform((text) => Number.parseInt(text, 10) * dayMs)
+
+const retention = z.strictObject({
+  notes: days(1).optional().describe('how long the steps and labels of callers are kept, like 90d; left out, for good'),
+  rows: days(leastRowDays)
+    .optional()
+    .describe(`how long rows of the ledger are kept, at least ${leastRowDays}d; left out, for good`),
+})
 
 const count = (max: number) => z.int().min(1).max(max)
 
@@ -13,6 +33,13 @@ export const limitsSchema = z
       .default(8192)
       .describe('output tokens held for when neither the caller nor the model row gives a cap'),
     max_attempts: count(20).default(5).describe('targets tried for one call at most'),
+    rates: ratesSchema
+      .prefault({})
+      .describe('rate limits by name; a call is counted against every one that matches it, or against none'),
+    replicas: count(1000)
+      .default(1)
+      .describe('processes that serve the same callers; each takes limit / replicas of a rate while it counts alone'),
+    retention: retention.prefault({}).describe('what the ledger forgets; its chains and sums stay whole'),
   })
   .transform((row) =>
     Object.freeze({
@@ -20,6 +47,8 @@ export const limitsSchema = z
       bodyBytes: row.body_bytes,
       defaultMaxOutput: row.default_max_output,
       maxAttempts: row.max_attempts,
+      retention: Object.freeze({ notes: row.retention.notes ?? null, rows: row.retention.rows ?? null }),
+      rates: row.rates === null ? null : Object.freeze({ limits: row.rates, replicas: row.replicas }),
     }),
   )
 

@@ -1,6 +1,6 @@
 /** The name a caller wrote as `model` to what it means. @module */
 import type { ModelTarget } from '../call.ts'
-import { cataloguedModels, type PriceRow, priceOf } from '../price.ts'
+import { cataloguedModels, freePrice, type PriceRow, priceOf } from '../price.ts'
 import type { Config, ModelRow, Route } from './config.ts'
 
 /** A route, whose strategy orders its targets; or one model, named as `provider/model` for lists and the ledger. */
@@ -56,39 +56,58 @@ function one(config: Config, provider: string, model: string): Resolved {
   return { targets, canonical: `${provider}/${model}`, row: modelRow(config, provider, model) }
 }
 
-const rows = new WeakMap<Config, ReadonlyMap<string, ModelRow>>()
+/** What a snapshot says about one model behind a provider. */
+interface Standing {
+  /** Our own word, null where we have none. */
+  readonly row: ModelRow | null
+  /** undefined until somebody asks: looking a price up walks the whole catalogue. */
+  price: PriceRow | null | undefined
+}
+
+/** Per snapshot by provider, then model: two lookups cost less than making one key of two names at every call. */
+const standings = new WeakMap<Config, Map<string, Map<string, Standing>>>()
 
 /** Our own word (context, output cap, price) about a target, by the name its provider knows; null where we have none. */
 export function modelRow(config: Config, provider: string, model: string): ModelRow | null {
-  let index = rows.get(config)
-  if (index === undefined) {
-    index = new Map([...config.models.values()].map((row) => [`${row.provider}/${row.upstream}`, row]))
-    rows.set(config, index)
-  }
-  return index.get(`${provider}/${model}`) ?? null
+  return standingOf(config, provider, model).row
 }
-
-/** Prices per snapshot, by provider and model: looking one up walks the whole catalogue. */
-const prices = new WeakMap<Config, Map<string, PriceRow | null>>()
 
 /** What a target costs: our own word, else the catalogue's; nothing where the provider bills nobody; null: unknown. */
 export function priceFor(config: Config, provider: string, model: string): PriceRow | null {
-  let known = prices.get(config)
-  if (known === undefined) {
-    known = new Map()
-    prices.set(config, known)
+  const standing = standingOf(config, provider, model)
+  if (standing.price === undefined) {
+    const free = config.providers.get(provider)?.free === true
+    standing.price = priceOf(provider, model, standing.row?.price ?? null) ?? (free ? freePrice : null)
   }
-  const key = `${provider}/${model}`
-  let price = known.get(key)
-  if (price === undefined) {
-    price = priceOf(provider, model, modelRow(config, provider, model)?.price ?? null)
-    if (price === null && config.providers.get(provider)?.free === true) price = gratis
-    known.set(key, price)
-  }
-  return price
+  return standing.price
 }
 
-const gratis: PriceRow = Object.freeze({ input: 0, output: 0, cacheRead: 0, cacheWrite: 0, version: 'free' })
+function standingOf(config: Config, provider: string, model: string): Standing {
+  let providers = standings.get(config)
+  if (providers === undefined) {
+    providers = new Map()
+    standings.set(config, providers)
+  }
+  let models = providers.get(provider)
+  if (models === undefined) {
+    models = new Map()
+    providers.set(provider, models)
+  }
+  let standing = models.get(model)
+  if (standing === undefined) {
+    standing = { row: rowOf(config, provider, model), price: undefined }
+    // Callers invent names; what is remembered of them is bounded.
+    if (models.size < maxRemembered) models.set(model, standing)
+  }
+  return standing
+}
+
+/** Of two rows about the same model the later one counts. */
+function rowOf(config: Config, provider: string, model: string): ModelRow | null {
+  let found: ModelRow | null = null
+  for (const row of config.models.values()) if (row.provider === provider && row.upstream === model) found = row
+  return found
+}
 
 /** A name for `GET /v1/models`. */
 export interface ListedModel {

@@ -36,8 +36,18 @@ const addresses: readonly Address[] = [
     operation: 'servers.read',
     summary: 'One tool server with its tool definitions',
   },
-  { method: 'GET', path: '/usage', operation: 'usage', summary: 'What was used; group_by, since' },
-  { method: 'GET', path: '/ledger', operation: 'ledger', summary: 'Ledger rows; after, limit' },
+  {
+    method: 'GET',
+    path: '/usage',
+    operation: 'usage',
+    summary: 'What was used; group_by, zone, since, until, account',
+  },
+  {
+    method: 'GET',
+    path: '/ledger',
+    operation: 'ledger',
+    summary: 'Ledger rows; after, limit, since, until, account; format (csv, json, jsonl) for all of them',
+  },
   { method: 'GET', path: '/audit', operation: 'audit', summary: 'Audit records; after, limit' },
   { method: 'POST', path: '/reload', operation: 'reload', summary: 'Read registry/ and policies/ again' },
 ]
@@ -59,7 +69,7 @@ function crud(noun: 'accounts' | 'keys', create: z.ZodType): Address[] {
       method: 'DELETE',
       path: `/${noun}/:id`,
       operation: `${noun}.revoke`,
-      summary: `Revoke: ${one} and everything below it`,
+      summary: `Revoke: ${one} and everything below it; erase=true also takes names, labels and notes away`,
     },
   ]
 }

@@ -1,6 +1,7 @@
 /** Request ids and trace context. @module */
 
-const alphabet = '0123456789ABCDEFGHJKMNPQRSTVWXYZ'
+const base32 = '0123456789ABCDEFGHJKMNPQRSTVWXYZ'
+const base16 = '0123456789abcdef'
 
 export interface Ids {
   /** `req_` and 26 characters, sortable by time, unique over processes. */
@@ -16,35 +17,51 @@ export interface Ids {
 export function createIds(random: (bytes: number) => Buffer): Ids {
   let stampOf = -1
   let stamp = ''
-  let counter = random(4).readUInt32BE()
-  const process32 = encode(random(5).readUIntBE(0, 5), 8)
+  const process32 = encode(random(5).readUIntBE(0, 5), 8, base32)
   const process16 = random(8).toString('hex')
+  const serial = countFrom(random(4).readUInt32BE(), 8, base32)
+  const span = countFrom(random(4).readUInt32BE(), 16, base16)
   return {
     request(now) {
       if (now !== stampOf) {
         stampOf = now
-        stamp = encode(now, 10)
+        stamp = encode(now, 10, base32)
       }
-      counter = (counter + 1) % 2 ** 40
-      return `req_${stamp}${process32}${encode(counter, 8)}`
+      return `req_${stamp}${process32}${serial()}`
     },
     trace(inbound) {
-      counter = (counter + 1) % 2 ** 40
-      const span = counter.toString(16).padStart(16, '0')
+      const own = span()
       if (inbound !== undefined && /^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/.test(inbound)) {
-        return `00-${inbound.slice(3, 35)}-${span}-${inbound.slice(-2)}`
+        return `00-${inbound.slice(3, 35)}-${own}-${inbound.slice(-2)}`
       }
-      return `00-${process16}${span}-${span}-01`
+      return `00-${process16}${own}-${own}-01`
     },
   }
 }
 
-function encode(value: number, length: number): string {
+/** Counts in text of one width: the last four digits from a table of pairs, those before only when the four run over. */
+function countFrom(start: number, width: number, alphabet: string): () => string {
+  const pairs = Array.from({ length: alphabet.length ** 2 }, (_, i) => encode(i, 2, alphabet))
+  const round = pairs.length ** 2
+  let low = start % round
+  let high = Math.floor(start / round)
+  let front = encode(high, width - 4, alphabet)
+  return () => {
+    if (++low === round) {
+      low = 0
+      front = encode(++high, width - 4, alphabet)
+    }
+    return `${front}${pairs[Math.floor(low / pairs.length)]}${pairs[low % pairs.length]}`
+  }
+}
+
+/** The last `length` digits of a number. */
+function encode(value: number, length: number, alphabet: string): string {
   let out = ''
   let left = value
   for (let i = 0; i < length; i++) {
-    out = alphabet.charAt(left % 32) + out
-    left = Math.floor(left / 32)
+    out = alphabet.charAt(left % alphabet.length) + out
+    left = Math.floor(left / alphabet.length)
   }
   return out
 }

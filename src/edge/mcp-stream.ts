@@ -7,9 +7,8 @@ import type { McpSession } from './mcp-sessions.ts'
 import { enterWith, whole } from './mcp-surfaces.ts'
 import type { Exchange } from './route.ts'
 
-/** How often an open stream looks for changes, ms, and how many looks lie between two checks of its key. */
+/** How often an open stream looks for changes and at its key, ms. */
 const watchMs = 1000
-const looksPerCheck = 15
 
 export function endSession(door: Door, exchange: Exchange, server: string | null): Promise<void> | void {
   const outlet = singleOutlet(exchange, false)
@@ -53,7 +52,6 @@ function listen(exchange: Exchange, session: McpSession): void {
   const { gateway, outgoing, credential } = exchange
   if (outgoing.destroyed) return
   let seen = [gateway.catalogue.tools(), gateway.config] as const
-  let looks = 0
   // A client that comes again has lost its first stream, so the newest one counts.
   session.endStream?.()
   const opened = openStream(exchange, () => {
@@ -71,6 +69,6 @@ function listen(exchange: Exchange, session: McpSession): void {
       opened.message(notificationBody('notifications/tools/list_changed', {}))
     seen = now
     // A key that has been revoked hears no more.
-    if (++looks % looksPerCheck === 0 && (await gateway.directory.identify(credential)) instanceof Fault) opened.end()
+    if ((await gateway.directory.identify(credential)) instanceof Fault) opened.end()
   }
 }

@@ -1,9 +1,10 @@
 /** The OpenAI door: chat, completions, embeddings, models. @module */
+import type { IncomingMessage } from 'node:http'
 import type { Call, LlmCall } from '../call.ts'
 import { readBody as readFacts } from '../dialects/openai-chat/body.ts'
 import { Fault, fault } from '../fault.ts'
 import type { Walk } from '../flow.ts'
-import { enter } from './enter.ts'
+import { type Entered, enter } from './enter.ts'
 import { httpReply } from './reply.ts'
 import { type Exchange, type Route, readBody } from './route.ts'
 
@@ -37,16 +38,17 @@ export function openaiRoutes(walk: Walk): readonly Route[] {
   ]
 }
 
-/** Two steps and not one function: what reads the body must not stay, with the body, for as long as the answer takes. */
+/** Not an async function: what reads the body must not stay, with the body, for as long as the answer takes. */
 function model(walk: Walk, exchange: Exchange, kind: LlmCall['kind']): Promise<void> {
-  return modelCall(exchange, kind).then((call) => walk(exchange.gateway, call))
-}
-
-async function modelCall(exchange: Exchange, kind: LlmCall['kind']): Promise<Call> {
-  const { gateway, incoming } = exchange
+  const { gateway, incoming, credential } = exchange
   const entered = enter(exchange, httpReply)
   // Strangers are told so before their body is read.
-  const body = exchange.credential === null ? keyMissing : await readBody(incoming, gateway.config.limits.bodyBytes)
+  if (credential === null) return walk(gateway, { ...entered, kind: 'unreadable', flaw: keyMissing })
+  const { bodyBytes } = gateway.config.limits
+  return readBody(incoming, bodyBytes).then((body) => walk(gateway, modelCall(incoming, entered, kind, body)))
+}
+
+function modelCall(incoming: IncomingMessage, entered: Entered, kind: LlmCall['kind'], body: Buffer | Fault): Call {
   if (body instanceof Fault) return { ...entered, kind: 'unreadable', flaw: body }
   const facts = readFacts(body, kind)
   if (facts instanceof Fault) return { ...entered, kind: 'unreadable', flaw: facts }

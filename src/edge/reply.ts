@@ -3,6 +3,7 @@ import type { ServerResponse } from 'node:http'
 import { type Answer, type Reply, type ReplyFacts, units } from '../call.ts'
 import { faultBody, faultEvent } from '../dialects/openai-chat/fault.ts'
 import { amount, type Fault, retryAfter, status } from '../fault.ts'
+import { rateHeaders } from './rate-headers.ts'
 
 /** What the reply has to know of its request. */
 export interface Replied {
@@ -44,14 +45,43 @@ export class HttpReply implements Reply {
 
   answer(answer: Answer, facts: ReplyFacts): void {
     if (answer.kind === 'bytes') this.#whole(answer.status, this.#headers(facts, answer.headers), answer.body)
-    else this.#whole(answer.status, this.#headers(facts, json), Buffer.from(JSON.stringify(answer.value)))
+    else if (answer.kind === 'value')
+      this.#whole(answer.status, this.#headers(facts, json), Buffer.from(JSON.stringify(answer.value)))
+    else void this.#pieces(answer.pieces, answer.status, [...answer.headers, 'cache-control', 'no-store'], facts)
   }
 
-  fault(cause: Fault, facts: ReplyFacts): void {
+  /** A failure on the way cuts the connection: what came so far must not look complete. */
+  async #pieces(
+    pieces: AsyncIterable<Buffer>,
+    code: number,
+    head: readonly string[],
+    facts: ReplyFacts,
+  ): Promise<void> {
+    try {
+      this.begin(code, head, facts)
+      for await (const piece of pieces) {
+        if (this.closed) return
+        if (!this.write(piece)) await this.#drained()
+      }
+      this.finish(null)
+    } catch {
+      this.#to.outgoing.destroy()
+    }
+  }
+
+  #drained(): Promise<void> {
+    return new Promise((resolve) => {
+      this.onDrain(resolve)
+      this.onHangup(resolve)
+    })
+  }
+
+  fault(cause: Fault, facts: ReplyFacts, tail: Buffer | null = null): void {
     const { outgoing, id } = this.#to
     if (this.started) {
       this.#over = true
-      outgoing.end(faultEvent(cause.body, id))
+      const last = faultEvent(cause.body, id)
+      outgoing.end(tail === null ? last : Buffer.concat([tail, last]))
       return
     }
     const code = status(cause.body)
@@ -123,6 +153,7 @@ export class HttpReply implements Reply {
       const remaining = remainingText(facts.remaining)
       if (remaining !== '') out.push('x-gatehouse-budget-remaining', remaining)
     }
+    if (facts.rates !== null) out.push(...rateHeaders(facts.rates))
     const overhead = mono() - startedAt - (facts.upstreamMs ?? 0)
     out.push('x-gatehouse-overhead-ms', overhead.toFixed(2))
     return out
@@ -143,6 +174,7 @@ export const nobody: ReplyFacts = Object.freeze({
   remaining: null,
   upstreamMs: null,
   upstreamHeaders: [],
+  rates: null,
 })
 
 const json = ['content-type', 'application/json']

@@ -68,19 +68,25 @@ export function openDoor(gateway: Gateway, routes: readonly Route[], options: Gu
       return
     }
     const at = gateway.clock.now()
-    const done = route.handle({
-      gateway,
-      incoming,
-      outgoing,
-      params,
-      path: shown.path,
-      search: shown.search,
-      id: ids.request(at),
-      at,
-      startedAt: gateway.clock.mono(),
-      credential: shown.credential,
-      traceparent: ids.trace(incoming.headers.traceparent as string | undefined),
-    })
+    let done: void | Promise<void>
+    try {
+      done = route.handle({
+        gateway,
+        incoming,
+        outgoing,
+        params,
+        path: shown.path,
+        search: shown.search,
+        id: ids.request(at),
+        at,
+        startedAt: gateway.clock.mono(),
+        credential: shown.credential,
+        traceparent: ids.trace(incoming.headers.traceparent as string | undefined),
+      })
+    } catch (error) {
+      broke(gateway, ids, outgoing, error, shown.path)
+      return
+    }
     if (!(done instanceof Promise)) return
     inFlight++
     done.then(left, (error: unknown) => {

@@ -1,14 +1,18 @@
 /**
  * The arithmetic of budgets: what is free, held and used on every level of an account's path. A hold is taken on all
- * levels or on none, in one synchronous step, so nothing can come between the check and the taking. The counters are
- * the durable balances plus what this process holds; the ledger writes every settlement back in one transaction with
- * its row.
+ * levels or on none, in one synchronous step, against what this process has leased of each budget; where that is not
+ * enough the store is asked (refill.ts). Leases, and everything used, are SQL; what happens in between is memory.
  * @module
  */
-import type { Account, Amounts, Hold, Limit, Window } from '../call.ts'
+import { type Account, type Amounts, type Limit, units } from '../call.ts'
 import { type Fault, fault } from '../fault.ts'
-import type { BalanceKey, BalanceRow } from '../stores/store.ts'
-import { windowEnd, windowStart } from './window.ts'
+import type { BalanceRow, BalanceStore, LeaseAnswer, LeaseStore, Posting, WriterStore } from '../stores/store.ts'
+import { add, type Counter, load, newCounter, of, own, update, usedOf, zero } from './counter.ts'
+import { type EscrowHold, type HoldKeeper, OpenHold, postingOf, type Way } from './hold.ts'
+import { createRefill, hasRoom, type Stop } from './refill.ts'
+import { type Period, periodOf, windowStart } from './window.ts'
+
+export type { EscrowHold } from './hold.ts'
 
 /** State of one limit, for `GET /v1/sessions/current`. Amounts in the unit's integer. */
 export interface LimitState {
@@ -21,51 +25,59 @@ export interface LimitState {
   readonly resetsAt: number | null
 }
 
-/** A hold and the counters its settlement goes to, for the ledger. */
-export interface EscrowHold extends Hold {
-  readonly balances: readonly BalanceKey[]
+export interface EscrowDeps {
+  /** Wall clock, ms since the epoch. */
+  readonly now: () => number
+  /** Monotonic clock, ms. */
+  readonly mono: () => number
+  readonly leases: LeaseStore
+  readonly balances: BalanceStore
+  readonly writers: Pick<WriterStore, 'id' | 'mark' | 'unmark' | 'announce'>
+  /** Reads an account again, because the store says that it has changed. */
+  readonly reload: (account: string) => Promise<void>
+  /** Whether this process may still spend what it leased; see Presence. */
+  readonly current: () => boolean
+  readonly recallMs?: number
 }
 
 export interface Escrow {
   /** Makes an account known with its durable balances. Its ancestors must be known. */
   attach(account: Account, balances: readonly BalanceRow[]): void
-  /**
-   * Windows of the account's limits that nothing has counted so far start from the ledger: after a load, and after the
-   * limits changed. What is used meanwhile may be counted twice in such a window, never less than once.
-   * @param sumSince what the account and everything below it used since a time
-   * @returns the balances found, to be made durable
-   */
-  refresh(account: Account, sumSince: (since: number) => Promise<Amounts>): Promise<readonly BalanceRow[]>
-  /** Least free amount per unit over the path; a unit without a stopping limit is absent. */
+  /** Least free amount per unit over the path, as far as this process knows; a unit without a stopping limit is absent. */
   free(account: Account): Partial<Amounts>
-  hold(account: Account, amounts: Readonly<Amounts>): EscrowHold | Fault
-  /** Limits of one account, in order. */
-  states(account: Account): readonly LimitState[]
-  /** What an account has used in all, its whole subtree included. */
-  used(account: Account): Readonly<Amounts>
+  /** @returns the hold or why there is none; a promise only where the store has to be asked */
+  hold(account: Account, amounts: Readonly<Amounts>): EscrowHold | Fault | Promise<EscrowHold | Fault>
+  /** Limits of one account, in order, over all processes; held is what this process holds. */
+  states(account: Account): Promise<readonly LimitState[]>
+  /** The same as far as this process knows it, at once. */
+  near(account: Account): readonly LimitState[]
+  /** What an account has used in all, its whole subtree included, over all processes. */
+  used(account: Account): Promise<Readonly<Amounts>>
   /** Open holds in this process. */
   open(): number
-}
-
-interface Counter {
-  readonly key: BalanceKey
-  readonly endsAt: number
-  readonly used: Amounts
-  readonly held: Amounts
+  /** How often the store was asked for leases. */
+  refills(): number
+  /** The limits of an account have changed: what is set aside of them and not held goes back. */
+  changed(account: Account): Promise<void>
+  /** Another process asks for what is not held of a counter. */
+  recall(subject: string): Promise<void>
+  /** Something was given back elsewhere. */
+  kick(): void
+  /** This process was taken for dead: what it had leased is gone. */
+  fenced(): void
+  /** What the store's clock says, and how many processes share the budgets. */
+  beat(now: number, processes: number): void
+  /** How a line of a dead process is booked: on every counter of the path that was running then. */
+  postingsAt(account: Account, booked: number): readonly Posting[]
 }
 
 interface Node {
   readonly account: Account
-  readonly counters: Map<Window, Counter>
+  readonly counters: Map<Period, Counter>
   /** How often a window of this account gave way to the next: what was made of its counters before is stale. */
   rolls: number
-}
-
-/** A limit that stops, with the counter it is held against. */
-interface Stop {
-  readonly account: Account
-  readonly limit: Limit
-  readonly counter: Counter
+  /** What its limits count in; everything else is not counted, whatever stands in its counters. */
+  limited: ReadonlySet<Period>
 }
 
 interface Level {
@@ -74,26 +86,70 @@ interface Level {
   readonly rolls: number
 }
 
-/** Everything between an account and the root that a hold touches, as it is until a window ends or a limit changes. */
-interface Way {
-  readonly counters: readonly Counter[]
-  /** The counters' keys, for the ledger. */
-  readonly balances: readonly BalanceKey[]
-  readonly stops: readonly Stop[]
+/** The way of an account, as it is until a window ends or a limit changes. */
+interface KnownWay extends Way {
   /** What it was made of, leaf first: other limits or another window are another way. */
   readonly levels: readonly Level[]
   readonly until: number
 }
 
-/**
- * @param now wall clock, ms since the epoch
- */
-export function createEscrow(now: () => number): Escrow {
+export function createEscrow(deps: EscrowDeps): Escrow {
   const nodes = new Map<string, Node>()
-  const ways = new Map<string, Way>()
+  const ways = new WeakMap<Account, KnownWay>()
+  const { writers } = deps
   let openHolds = 0
-  const onSettled = () => {
-    openHolds--
+  let refills = 0
+  let skew = 0
+  let latest = 0
+  let processes = 1
+  let lessee = writers.id
+  /** Counters that began after lines they have to count: the store counts them before it gives anything of them. */
+  const uncounted = new Set<Counter>()
+  let begun = 0
+  const leases: LeaseStore = {
+    async ask(asks) {
+      refills++
+      await count()
+      const answers = await deps.leases.ask(asks)
+      lookAtName()
+      return answers
+    },
+  }
+  const refill = createRefill({
+    ...deps,
+    leases,
+    writer: () => writers.id,
+    announce: writers.announce,
+    processes: () => processes,
+  })
+
+  /** The store's clock. It does not step back: what was used in a newer window must not be spent again in an older. */
+  function now(): number {
+    latest = Math.max(latest, deps.now() + skew)
+    return latest
+  }
+
+  function lookAtName(): void {
+    if (writers.id === lessee) return
+    lessee = writers.id
+    for (const node of nodes.values()) for (const counter of node.counters.values()) own(counter, lessee)
+  }
+
+  function beginToCount(counter: Counter): void {
+    uncounted.add(counter)
+    begun++
+  }
+
+  async function count(): Promise<void> {
+    for (const counter of uncounted) {
+      uncounted.delete(counter)
+      try {
+        await deps.balances.recount(counter.key, counter.endsAt)
+      } catch (error) {
+        uncounted.add(counter)
+        throw error
+      }
+    }
   }
 
   function nodeOf(account: Account): Node {
@@ -103,21 +159,17 @@ export function createEscrow(now: () => number): Escrow {
   }
 
   /** The counter of a window now; a window that has ended is replaced by an empty one. */
-  function counterOf(node: Node, window: Window, at: number): Counter {
-    const current = node.counters.get(window)
-    if (current !== undefined && at < current.endsAt && at >= current.key.startsAt) return current
-    const startsAt = windowStart(window, at)
-    // A clock that steps back must not open an older window: what was used in the newer one would be spent again.
-    if (current !== undefined && startsAt < current.key.startsAt) return current
-    const fresh = newCounter(node.account.id, window, startsAt)
-    node.counters.set(window, fresh)
+  function counterOf(node: Node, period: Period, at: number): Counter {
+    const current = node.counters.get(period)
+    if (current !== undefined && at < current.endsAt) return current
+    const fresh = newCounter(node.account.id, period, windowStart(period, at), lessee)
+    node.counters.set(period, fresh)
     node.rolls++
     return fresh
   }
 
-  function wayOf(account: Account): Way {
-    const at = now()
-    const known = ways.get(account.id)
+  function wayOf(account: Account, at = now()): KnownWay {
+    const known = ways.get(account)
     if (known !== undefined && at < known.until && isCurrent(known, account)) return known
     const counters: Counter[] = []
     const stops: Stop[] = []
@@ -126,163 +178,222 @@ export function createEscrow(now: () => number): Escrow {
       const node = nodeOf(level)
       counters.push(counterOf(node, 'total', at))
       for (const limit of level.limits) {
-        const counter = counterOf(node, limit.window, at)
+        const counter = counterOf(node, periodOf(limit), at)
         if (!counters.includes(counter)) counters.push(counter)
-        if (limit.action === 'stop') stops.push({ account: level, limit, counter })
+        if (limit.action === 'stop') tighten(stops, { account: level, limit, counter })
       }
+      // A window that has been counted is counted to its end, though its limit is gone: it stays the sum of its lines.
+      for (const counter of node.counters.values())
+        if (at < counter.endsAt && !counters.includes(counter)) counters.push(counter)
       levels.push({ node, limits: level.limits, rolls: node.rolls })
     }
     const until = Math.min(...counters.map((counter) => counter.endsAt))
-    const way = { counters, balances: counters.map((counter) => counter.key), stops, levels, until }
-    ways.set(account.id, way)
+    const way = { counters, postings: counters.map((counter) => postingOf(counter, stops)), stops, levels, until }
+    ways.set(account, way)
     return way
+  }
+
+  function take(account: Account, amounts: Readonly<Amounts>): EscrowHold | null {
+    lookAtName()
+    const at = now()
+    const way = wayOf(account, at)
+    for (const { counter, limit } of way.stops) if (!hasRoom(counter, limit, amounts)) return null
+    for (const counter of way.counters) add(counter.held, amounts, 1)
+    openHolds++
+    return new OpenHold(inner, account, way, amounts, at, lessee)
+  }
+
+  /** Gives back what is set aside of counters and not held: what is known here, and then what the store knows more. */
+  async function giveBack(counters: readonly Counter[]): Promise<void> {
+    let idle = counters
+    for (let round = 0; round < 2 && idle.length > 0; round++) {
+      await giveIdle(idle)
+      idle = idle.filter((counter) => units.some((unit) => counter.lease[unit] > counter.held[unit]))
+    }
+  }
+
+  async function giveIdle(counters: readonly Counter[]): Promise<void> {
+    lookAtName()
+    const given = counters.map((counter) => {
+      const idle = zero()
+      for (const unit of units) idle[unit] = Math.max(0, counter.lease[unit] - counter.held[unit])
+      add(counter.lease, idle, -1)
+      add(counter.returning, idle, 1)
+      counter.slice = zero()
+      return { counter, idle }
+    })
+    let answers: readonly LeaseAnswer[] = []
+    try {
+      answers = await deps.leases.ask(
+        given.map(({ counter, idle }) => ({ key: counter.key, version: 0, want: negative(idle), max: zero() })),
+      )
+    } finally {
+      // Where the outcome is not known, the next answer of the store tells how much is still leased.
+      for (const { counter, idle } of given) add(counter.returning, idle, -1)
+    }
+    lookAtName()
+    for (const [index, { counter }] of given.entries()) update(counter, answers[index] as LeaseAnswer)
+  }
+
+  const inner: HoldKeeper = {
+    lease: () => (deps.current() ? writers.id : null),
+    lookAtName(counters) {
+      lookAtName()
+      for (const counter of counters) own(counter, lessee)
+    },
+    wayOf: (account) => wayOf(account),
+    writers,
+    more: refill.wait,
+    settled() {
+      openHolds--
+      return { lessee, begun }
+    },
+    posted(account, booked, counted, before) {
+      if (before === begun) return
+      // A limit came while the line was on its way: what the store counted for it may not have seen the line yet.
+      for (const counter of wayOf(account).counters) {
+        const { startsAt } = counter.key
+        if (startsAt <= booked && booked < counter.endsAt && !counted(counter)) beginToCount(counter)
+      }
+    },
   }
 
   return {
     attach(account, balances) {
-      const node: Node = { account, counters: new Map(), rolls: 0 }
+      const node: Node = { account, counters: new Map(), rolls: 0, limited: new Set(account.limits.map(periodOf)) }
       const at = now()
-      for (const row of balances) {
-        if (row.startsAt !== windowStart(row.window, at)) continue
-        const counter = newCounter(account.id, row.window, row.startsAt)
-        add(counter.used, row, 1)
-        node.counters.set(row.window, counter)
+      for (const { period, startsAt } of balances) {
+        if (node.counters.has(period) || startsAt !== windowStart(period, at)) continue
+        const counter = newCounter(account.id, period, startsAt, lessee)
+        load(
+          counter,
+          balances.filter((row) => row.period === period && row.startsAt === startsAt),
+          writers.id,
+        )
+        node.counters.set(period, counter)
       }
       nodes.set(account.id, node)
-    },
-
-    async refresh(account, sumSince) {
-      const node = nodeOf(account)
-      const found: BalanceRow[] = []
-      for (const { window } of account.limits) {
-        if (window === 'total' || node.counters.has(window)) continue
-        const counter = counterOf(node, window, now())
-        const sum = await sumSince(counter.key.startsAt)
-        add(counter.used, sum, 1)
-        found.push({ ...counter.key, ...sum })
-      }
-      return found
     },
 
     free(account) {
       const free: Partial<Amounts> = {}
       for (const { limit, counter } of wayOf(account).stops) {
-        const left = Math.max(0, limit.max - counter.used[limit.unit] - counter.held[limit.unit])
-        const least = free[limit.unit]
-        if (least === undefined || left < least) free[limit.unit] = left
+        const { unit, max } = limit
+        const left = Math.max(0, max - usedOf(counter, unit) - of(counter.held, unit))
+        const least = free[unit]
+        if (least === undefined || left < least) free[unit] = left
       }
       return free
     },
 
     hold(account, amounts) {
-      const way = wayOf(account)
-      for (const stop of way.stops) {
-        const refused = check(stop, amounts[stop.limit.unit])
-        if (refused !== null) return refused
-      }
-      for (const counter of way.counters) add(counter.held, amounts, 1)
-      openHolds++
-      return new OpenHold(amounts, way, onSettled)
+      if (!deps.current()) return fault({ code: 'store_unavailable' })
+      const taken = take(account, amounts)
+      if (taken !== null) return taken
+      return refill.wait({ amounts, stops: () => wayOf(account).stops, take: () => take(account, amounts) })
     },
 
-    states(account) {
+    near(account) {
       const at = now()
       const node = nodeOf(account)
       return account.limits.map((limit) => {
-        const counter = counterOf(node, limit.window, at)
-        const used = counter.used[limit.unit]
-        const held = counter.held[limit.unit]
-        const resetsAt = Number.isFinite(counter.endsAt) ? counter.endsAt : null
-        return { account: account.id, limit, used, held, remaining: Math.max(0, limit.max - used - held), resetsAt }
+        const counter = counterOf(node, periodOf(limit), at)
+        return stateOf(account, limit, counter, usedOf(counter, limit.unit))
       })
     },
 
-    used(account) {
-      return counterOf(nodeOf(account), 'total', now()).used
+    async states(account) {
+      await count()
+      const rows = await deps.balances.of(account.id)
+      const at = now()
+      const node = nodeOf(account)
+      return account.limits.map((limit) => {
+        const counter = counterOf(node, periodOf(limit), at)
+        const told = rows.filter(
+          ({ period, startsAt }) => period === counter.key.period && startsAt === counter.key.startsAt,
+        )
+        const { unit } = limit
+        const used = told.reduce((sum, row) => sum + row.used[unit], counter.unposted[unit])
+        return stateOf(account, limit, counter, used)
+      })
+    },
+
+    async used(account) {
+      const rows = await deps.balances.of(account.id)
+      const sum = { ...counterOf(nodeOf(account), 'total', now()).unposted }
+      for (const row of rows) if (row.period === 'total') add(sum, row.used, 1)
+      return sum
     },
 
     open: () => openHolds,
+    refills: () => refills,
+
+    async changed(account) {
+      const node = nodes.get(account.id)
+      if (node === undefined) return
+      // A window nobody counted so far, or not all the time, begins with what the ledger has.
+      const limited = new Set(account.limits.map(periodOf))
+      for (const period of limited) {
+        if (period !== 'total' && !node.limited.has(period)) beginToCount(counterOf(node, period, now()))
+      }
+      node.limited = limited
+      await count()
+      // What the new limits leave is asked for anew.
+      await giveBack([...node.counters.values()])
+    },
+
+    async recall(subject) {
+      const [account = '', period = '', start, by] = subject.split(' ')
+      const counter = nodes.get(account)?.counters.get(period)
+      if (counter === undefined || counter.key.startsAt !== Number(start) || by === writers.id) return
+      refill.giveWay(counter)
+      await giveBack([counter])
+    },
+
+    kick: () => refill.kick(),
+
+    fenced: lookAtName,
+
+    beat(at, others) {
+      skew = at - deps.now()
+      processes = others
+    },
+
+    postingsAt(account, booked) {
+      const postings: Posting[] = []
+      for (let level: Account | null = account; level !== null; level = level.parent) {
+        for (const period of new Set(['total', ...level.limits.map(periodOf)])) {
+          const key = { account: level.id, period, startsAt: windowStart(period, booked) }
+          postings.push({ key, leased: { usd: 0, tokens: 0, requests: 0, tool_calls: 0 } })
+        }
+      }
+      return postings
+    },
   }
 }
 
-/** A class, not a literal with a getter: see HttpReply. */
-class OpenHold implements EscrowHold {
-  open = true
-  readonly amounts: Amounts
-  readonly #way: Way
-  readonly #onSettled: () => void
-
-  constructor(amounts: Readonly<Amounts>, way: Way, onSettled: () => void) {
-    this.amounts = { ...amounts }
-    this.#way = way
-    this.#onSettled = onSettled
-  }
-
-  get balances(): readonly BalanceKey[] {
-    return this.#way.balances
-  }
-
-  extend(more: Readonly<Amounts>): boolean {
-    if (!this.open) return false
-    for (const stop of this.#way.stops) if (check(stop, more[stop.limit.unit]) !== null) return false
-    for (const counter of this.#way.counters) add(counter.held, more, 1)
-    add(this.amounts, more, 1)
-    return true
-  }
-
-  settle(actual: Readonly<Amounts>): boolean {
-    if (!this.open) return false
-    this.open = false
-    this.#onSettled()
-    for (const counter of this.#way.counters) {
-      add(counter.held, this.amounts, -1)
-      add(counter.used, actual, 1)
-    }
-    return true
-  }
+function stateOf(account: Account, limit: Limit, counter: Counter, used: number): LimitState {
+  const held = counter.held[limit.unit]
+  const resetsAt = Number.isFinite(counter.endsAt) ? counter.endsAt : null
+  return { account: account.id, limit, used, held, remaining: Math.max(0, limit.max - used - held), resetsAt }
 }
 
-function isCurrent(way: Way, account: Account): boolean {
+function negative({ usd, tokens, requests, tool_calls }: Amounts): Amounts {
+  return { usd: -usd, tokens: -tokens, requests: -requests, tool_calls: -tool_calls }
+}
+
+/** Of two limits on one unit of one counter the lower one says everything. */
+function tighten(stops: Stop[], stop: Stop): void {
+  const at = stops.findIndex(({ counter, limit }) => counter === stop.counter && limit.unit === stop.limit.unit)
+  if (at === -1) stops.push(stop)
+  else if (stop.limit.max < (stops[at] as Stop).limit.max) stops[at] = stop
+}
+
+function isCurrent(way: KnownWay, account: Account): boolean {
   let depth = 0
   for (let level: Account | null = account; level !== null; level = level.parent) {
     const known = way.levels[depth++]
     if (known === undefined || known.limits !== level.limits || known.rolls !== known.node.rolls) return false
   }
   return true
-}
-
-function check({ account, limit, counter }: Stop, wanted: number): Fault | null {
-  if (wanted === 0) return null
-  const { unit, max } = limit
-  const used = counter.used[unit]
-  const resetsAt = Number.isFinite(counter.endsAt) ? counter.endsAt : null
-  if (used + counter.held[unit] + wanted <= max) return null
-  if (used >= max) return fault({ code: 'budget_exhausted', unit, account: account.id, max, resetsAt })
-  if (used + wanted > max) {
-    return fault({
-      code: 'budget_too_small',
-      unit,
-      account: account.id,
-      remaining: max - used,
-      needed: wanted,
-      resetsAt,
-    })
-  }
-  return fault({ code: 'budget_contended', unit, account: account.id, retryAfterMs: 1000 })
-}
-
-function newCounter(account: string, window: Window, startsAt: number): Counter {
-  return {
-    key: { account, window, startsAt },
-    endsAt: windowEnd(window, startsAt),
-    used: { usd: 0, tokens: 0, requests: 0, tool_calls: 0 },
-    held: { usd: 0, tokens: 0, requests: 0, tool_calls: 0 },
-  }
-}
-
-function add(to: Amounts, amounts: Readonly<Amounts>, sign: 1 | -1): void {
-  to.usd += sign * amounts.usd
-  to.tokens += sign * amounts.tokens
-  to.requests += sign * amounts.requests
-  to.tool_calls += sign * amounts.tool_calls
 }

@@ -30,10 +30,11 @@ export function accountView(row: AccountRow | Account): Record<string, unknown> 
     kind: row.kind,
     name: row.name,
     parent: typeof row.parent === 'object' ? (row.parent?.id ?? null) : row.parent,
-    limits: row.limits.map(({ unit, max, window, action, alertAt }) => ({
+    limits: row.limits.map(({ unit, max, window, zone, action, alertAt }) => ({
       unit,
       max: amountOut(unit, max),
       window,
+      zone,
       action,
       alert_at: alertAt,
     })),
@@ -51,7 +52,7 @@ export function accountView(row: AccountRow | Account): Record<string, unknown> 
 export async function standingOf(gateway: Gateway, account: Account): Promise<Record<string, unknown>> {
   const tightest = new Map<Unit, LimitState>()
   for (let level: Account | null = account; level !== null; level = level.parent) {
-    for (const state of gateway.escrow.states(level)) {
+    for (const state of await gateway.escrow.states(level)) {
       const { unit, action } = state.limit
       if (action === 'stop' && state.remaining < (tightest.get(unit)?.remaining ?? Number.POSITIVE_INFINITY))
         tightest.set(unit, state)
@@ -78,7 +79,7 @@ export async function standingOf(gateway: Gateway, account: Account): Promise<Re
     tools: effective(account, 'tools'),
     labels: account.labels,
     limits: of((state) => amountOut(state.limit.unit, state.limit.max)),
-    spent: amountsOut(gateway.escrow.used(account)),
+    spent: amountsOut(await gateway.escrow.used(account)),
     used: of((state) => amountOut(state.limit.unit, state.used)),
     held: of((state) => amountOut(state.limit.unit, state.held)),
     remaining: of((state) => amountOut(state.limit.unit, state.remaining)),

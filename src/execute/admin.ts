@@ -2,12 +2,16 @@
 import type { AdminCall, AdminOperation, Admitted, Answer } from '../call.ts'
 import { Fault, fault } from '../fault.ts'
 import type { Gateway } from '../gateway.ts'
-import { maxDepth } from '../identity/directory.ts'
+import { erasedName, maxDepth } from '../identity/directory.ts'
 import { depthOf } from '../identity/narrow.ts'
 import { accountSchema, changeSchema, keySchema, read } from '../identity/requests.ts'
 import { newId, newToken } from '../identity/token.ts'
 import type { AccountRow } from '../stores/store.ts'
-import { accountView, amountsOut, standingOf, when } from './account-view.ts'
+import { accountView, standingOf } from './account-view.ts'
+import { exported } from './export.ts'
+import { filterOf } from './ledger-query.ts'
+import { ledgerView } from './ledger-view.ts'
+import { usage } from './usage.ts'
 
 type Operation = (gateway: Gateway, call: AdminCall) => Promise<Answer | Fault>
 type Kinds = 'account' | 'key' | 'session'
@@ -30,10 +34,7 @@ const operations: Readonly<Record<AdminOperation, Operation>> = {
     ok({ data: [...gateway.catalogue.targets().keys()].map((id) => serverView(gateway, id)) }),
   'servers.read': readServer,
   usage,
-  ledger: async (gateway, call) => {
-    const page = pageOf(call)
-    return page instanceof Fault ? page : ok({ data: await gateway.store.ledger.page(page) })
-  },
+  ledger,
   audit: async (gateway, call) => {
     const page = pageOf(call)
     return page instanceof Fault ? page : ok({ data: await gateway.store.audit.page(page) })
@@ -70,7 +71,7 @@ async function createKey(gateway: Gateway, call: AdminCall): Promise<Answer | Fa
 }
 
 function blank(gateway: Gateway, prefix: string) {
-  return { id: newId(prefix, gateway.random), revokedAt: null, createdAt: gateway.clock.now() }
+  return { id: newId(prefix, gateway.random), revokedAt: null, createdAt: gateway.clock.now(), version: 1 }
 }
 
 async function placeUnder(gateway: Gateway, parent: string | null): Promise<Fault | null> {
@@ -111,16 +112,26 @@ async function change(gateway: Gateway, call: AdminCall, kind: Kinds): Promise<A
   const patch = { ...rest, ...(expires_at === undefined ? {} : { expiresAt: expires_at }) }
   const given = Object.fromEntries(Object.entries(patch).filter(([, value]) => value !== undefined))
   await gateway.directory.update(account.id, given)
-  const found = await gateway.escrow.refresh(account, (since) => gateway.store.ledger.sumSince(account.id, since))
-  for (const row of found) await gateway.store.accounts.addBalance(row)
   return ok(accountView(account))
 }
 
 async function revoke(gateway: Gateway, call: AdminCall, kind: Kinds): Promise<Answer | Fault> {
   const account = await gateway.directory.load(call.subject ?? '')
   if (account === null || !isKind(account, kind)) return missing(kind)
+  const { erase = 'false' } = call.query
+  if (erase !== 'true' && erase !== 'false')
+    return fault({ code: 'invalid_request', where: 'erase', why: 'must be true or false' })
   if (account.revokedAt === null) await gateway.directory.update(account.id, { revokedAt: gateway.clock.now() })
-  return ok(accountView(account))
+  if (erase === 'false') return ok(accountView(account))
+  const erased = await erasePeople(gateway, account.id)
+  return ok({ ...accountView(account), erased })
+}
+
+/** Takes away what identifies people: names and labels from here down, and what they wrote beside their calls. */
+async function erasePeople(gateway: Gateway, id: string): Promise<{ accounts: number; rows: number }> {
+  const rows = await gateway.store.accounts.subtree(id)
+  for (const row of rows) await gateway.directory.update(row.id, { name: erasedName, labels: {} })
+  return { accounts: rows.length, rows: await gateway.store.retention.eraseNotes(rows.map((row) => row.id)) }
 }
 
 function isKind(row: { readonly kind: AccountRow['kind'] }, kind: Kinds): boolean {
@@ -150,18 +161,14 @@ function serverView(gateway: Gateway, id: string): Record<string, unknown> {
   }
 }
 
-const groups = ['account', 'session', 'model', 'provider', 'tool', 'kind'] as const
-
-async function usage(gateway: Gateway, call: AdminCall): Promise<Answer | Fault> {
-  const by = call.query.group_by ?? 'account'
-  const group = groups.find((name) => name === by)
-  if (group === undefined)
-    return fault({ code: 'invalid_request', where: 'group_by', why: `must be one of ${groups.join(', ')}` })
-  const since = call.query.since === undefined ? 0 : Date.parse(call.query.since)
-  if (Number.isNaN(since)) return fault({ code: 'invalid_request', where: 'since', why: 'must be an ISO 8601 time' })
-  const rows = await gateway.store.ledger.usage(group, since)
-  const data = rows.map(({ group: value, calls, ...amounts }) => ({ [group]: value, calls, ...amountsOut(amounts) }))
-  return ok({ group_by: group, since: when(since), data })
+async function ledger(gateway: Gateway, call: AdminCall): Promise<Answer | Fault> {
+  const filter = filterOf(call.query)
+  if (filter instanceof Fault) return filter
+  if (call.query.format !== undefined) return exported(gateway, call.query.format, filter)
+  const page = pageOf(call)
+  if (page instanceof Fault) return page
+  const rows = await gateway.store.ledger.page(page, filter)
+  return ok({ data: rows.map(ledgerView), next: rows.length === page.limit ? (rows.at(-1)?.id ?? null) : null })
 }
 
 async function reload(gateway: Gateway): Promise<Answer | Fault> {

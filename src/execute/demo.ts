@@ -4,7 +4,10 @@
  * @module
  */
 import { createHash } from 'node:crypto'
-import type { Ending, Lane, LlmCall } from '../call.ts'
+import type { Ending, LlmCall } from '../call.ts'
+import type { Fault } from '../fault.ts'
+import type { Gateway } from '../gateway.ts'
+import type { Leg } from './dispatch.ts'
 
 interface Request {
   readonly messages?: readonly { readonly role?: string; readonly content?: unknown }[]
@@ -29,7 +32,8 @@ const notice = "I am Gatehouse's built-in demo model, not a real one."
 const json = { 'content-type': 'application/json' }
 
 /** @param body what a provider would have been sent */
-export async function demo(call: LlmCall, body: Buffer, lane: Lane): Promise<Ending> {
+export async function demo(gateway: Gateway, leg: Leg, body: Buffer): Promise<Ending> {
+  const { call, lane } = leg
   const request = JSON.parse(body.toString()) as Request
   if (call.kind === 'embedding') {
     lane.head(200, json)
@@ -38,7 +42,7 @@ export async function demo(call: LlmCall, body: Buffer, lane: Lane): Promise<End
   }
   const said = say(request, call.kind)
   const id = `demo-${createHash('sha256').update(body).digest('hex').slice(0, 24)}`
-  if (call.facts.stream) return stream(call, lane, id, said)
+  if (call.facts.stream) return stream(gateway, leg, parts(call, id, said))
   lane.head(200, json)
   lane.data(Buffer.from(JSON.stringify(whole(call, id, said))))
   return lane.end()
@@ -111,7 +115,7 @@ function toolCall(id: string, tool: NonNullable<Said['tool']>) {
   return { id: `call_${id.slice(5, 21)}`, type: 'function', function: { name: tool.name, arguments: tool.args } }
 }
 
-async function stream(call: LlmCall, lane: Lane, id: string, said: Said): Promise<Ending> {
+function parts(call: LlmCall, id: string, said: Said): Buffer[] {
   const isChat = call.kind === 'chat'
   const object = isChat ? 'chat.completion.chunk' : 'text_completion'
   const chunk = (choice: object, finish: string | null) =>
@@ -125,21 +129,35 @@ async function stream(call: LlmCall, lane: Lane, id: string, said: Said): Promis
     event({ id, object, created: 0, model: 'demo', choices: [], usage: said.usage }),
     Buffer.from('data: [DONE]\n\n'),
   )
-  lane.head(200, { 'content-type': 'text/event-stream' })
-  for (const part of parts) {
-    if (call.reply.closed) return lane.fail(null)
-    const next = lane.data(part)
-    if (next === 'stop') break
-    if (next === 'wait') await new Promise<void>((resume) => settleOnce(call, resume))
-    else await new Promise(setImmediate)
-  }
-  return lane.end()
+  return parts
 }
 
-/** Goes on when the reader has caught up, or is gone. */
-function settleOnce(call: LlmCall, resume: () => void): void {
-  call.reply.onDrain(resume)
-  call.reply.onHangup(resume)
+/** At the pace of its reader, until it is over, nobody wants more, or it is stopped. */
+async function stream(gateway: Gateway, { call, account, lane }: Leg, parts: readonly Buffer[]): Promise<Ending> {
+  let stopped: Fault | null = null
+  const over = Promise.withResolvers<'over'>()
+  const entry = gateway.running.enter((cause) => {
+    stopped = cause
+    over.resolve('over')
+  }, account)
+  call.reply.onHangup(() => over.resolve('over'))
+  try {
+    lane.head(200, { 'content-type': 'text/event-stream' })
+    for (const part of parts) {
+      if (call.reply.closed || stopped !== null) return lane.fail(stopped, true)
+      let next = lane.data(part)
+      if (next === 'wait') {
+        const ready = new Promise<'more' | 'stop'>((then) => lane.ready(then))
+        const heard = await Promise.race([ready, over.promise])
+        if (heard !== 'over') next = heard
+      }
+      if (next === 'stop') break
+      await new Promise(setImmediate)
+    }
+    return lane.end()
+  } finally {
+    gateway.running.leave(entry)
+  }
 }
 
 function event(value: unknown): Buffer {

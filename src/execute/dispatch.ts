@@ -4,7 +4,7 @@
  * @module
  */
 import type { Dispatcher } from 'undici'
-import type { Ending, Lane, LlmCall, ModelTarget } from '../call.ts'
+import { type Account, type Ending, endingOf, type Lane, type LlmCall, type ModelTarget, noUsage } from '../call.ts'
 import { connectFault } from '../egress.ts'
 import { type Fault, fault } from '../fault.ts'
 import type { Gateway } from '../gateway.ts'
@@ -23,31 +23,29 @@ export interface Destination {
   readonly headers: string[]
 }
 
+/** Whose call it is, whom it asks, and where the answer goes. */
+export interface Leg {
+  readonly call: LlmCall
+  readonly account: Account | null
+  readonly target: ModelTarget
+  readonly lane: Lane
+}
+
 /** @returns how it ended; never rejects */
-export function dispatch(
-  gateway: Gateway,
-  call: LlmCall,
-  target: ModelTarget,
-  to: Destination,
-  path: string,
-  body: Buffer,
-  lane: Lane,
-): Promise<Ending> {
+export function dispatch(gateway: Gateway, leg: Leg, to: Destination, path: string, body: Buffer): Promise<Ending> {
   return new Promise((resolve) => {
-    const exchange = new Exchange(gateway, call, target, lane, resolve)
+    const exchange = new Exchange(gateway, leg, resolve)
     if (exchange.over) return
-    to.pool.dispatch(
-      {
-        origin: to.origin,
-        path: to.path + path,
-        method: 'POST',
-        headers: to.headers,
-        body,
-        headersTimeout: defaultTimeoutMs,
-        bodyTimeout: defaultTimeoutMs,
-      },
-      exchange,
-    )
+    const request = {
+      origin: to.origin,
+      path: to.path + path,
+      method: 'POST' as const,
+      headers: to.headers,
+      body,
+      headersTimeout: defaultTimeoutMs,
+      bodyTimeout: defaultTimeoutMs,
+    }
+    exchange.guard(() => to.pool.dispatch(request, exchange))
   })
 }
 
@@ -66,18 +64,18 @@ class Exchange implements Dispatcher.DispatchHandler {
   /** The caller has not been sent anything yet. */
   #silent = true
 
-  constructor(gateway: Gateway, call: LlmCall, target: ModelTarget, lane: Lane, resolve: (ending: Ending) => void) {
+  constructor(gateway: Gateway, { call, account, target, lane }: Leg, resolve: (ending: Ending) => void) {
     this.#gateway = gateway
     this.#call = call
     this.#target = target
     this.#lane = lane
     this.#resolve = resolve
     this.#begun = gateway.clock.mono()
-    this.#entry = gateway.running.enter((cause) => this.#abandon(lane.fail(cause)))
+    this.#entry = gateway.running.enter((cause) => this.#stop(cause), account)
     // A target's timeout is about getting an answer; once a stream has an event for the caller, only the caller's own
     // limit goes on.
     this.#limit(smallest(target.timeoutMs, call.timeoutMs) ?? (call.facts.stream ? defaultTimeoutMs : null))
-    call.reply.onHangup(() => this.#abandon(lane.fail(null)))
+    call.reply.onHangup(() => this.#stop(null))
   }
 
   onRequestStart(controller: Dispatcher.DispatchController): void {
@@ -90,34 +88,75 @@ class Exchange implements Dispatcher.DispatchHandler {
     status: number,
     headers: Record<string, string | string[] | undefined>,
   ): void {
-    if (!this.over && status >= 200) this.#lane.head(status, headers)
+    if (!this.over && status >= 200) this.guard(() => this.#lane.head(status, headers))
   }
 
   onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
-    if (this.over) return
+    if (!this.over) this.guard(() => this.#take(controller, chunk))
+  }
+
+  #take(controller: Dispatcher.DispatchController, chunk: Buffer): void {
     const next = this.#lane.data(chunk)
     if (this.#silent && this.#call.reply.started) {
       this.#silent = false
       this.#limit(this.#call.timeoutMs)
     }
-    if (next === 'more') return
-    if (next === 'wait') {
-      controller.pause()
-      this.#call.reply.onDrain(() => controller.resume())
-      return
-    }
+    if (next === 'stop') this.#enough()
+    if (next !== 'wait') return
+    controller.pause()
+    this.#lane.ready((then) => {
+      if (this.over) return
+      if (then === 'stop') this.guard(() => this.#enough())
+      else controller.resume()
+    })
+  }
+
+  /** The lane wants no more: a finished stream ends by itself and its connection is used again; anything else is cut off. */
+  #enough(): void {
     const ending = this.#lane.end()
-    // A finished stream ends by itself and its connection is used again; anything else is cut off.
     if (ending.outcome === 'answered') this.#finish(ending)
     else this.#abandon(ending)
   }
 
   onResponseEnd(): void {
-    if (!this.over) this.#finish(this.#lane.end())
+    if (!this.over) this.guard(() => this.#finish(this.#lane.end()))
   }
 
   onResponseError(_: Dispatcher.DispatchController, error: Error & { code?: string }): void {
-    if (!this.over) this.#finish(this.#lane.fail(this.#faultOf(error)))
+    if (!this.over) this.guard(() => this.#finish(this.#lane.fail(this.#faultOf(error), this.#left)))
+  }
+
+  /** The request has been put on a connection, so the provider may work on it. */
+  get #left(): boolean {
+    return this.#controller !== null
+  }
+
+  /** From outside: the gateway stops the call, its time is over, or the caller hung up (null). */
+  #stop(cause: Fault | null): void {
+    if (!this.over) this.guard(() => this.#abandon(this.#lane.fail(cause, this.#left)))
+  }
+
+  /** A lane that breaks is a bug of ours; what the provider did until then is on its bill all the same. */
+  guard(step: () => void): void {
+    try {
+      step()
+    } catch (error) {
+      const text = error instanceof Error ? error.stack : String(error)
+      this.#gateway.log.error({ call: this.#call.id, error: text }, 'a stage failed')
+      this.#abandon(this.#broken())
+    }
+  }
+
+  #broken(): Ending {
+    const cause = fault({ code: 'internal_error' })
+    try {
+      return this.#lane.fail(cause, this.#left)
+    } catch {
+      const input = Math.ceil(this.#call.facts.bytes / 4)
+      const usage = this.#left ? { ...noUsage, input, source: 'estimated' as const } : noUsage
+      const outcome = this.#call.reply.started ? 'truncated' : 'fault'
+      return endingOf(outcome, { fault: cause, usage, dispatched: this.#left })
+    }
   }
 
   #finish(ending: Ending): void {
@@ -138,7 +177,7 @@ class Exchange implements Dispatcher.DispatchHandler {
     if (limitMs === null) return
     const cause = fault({ code: 'upstream_timeout', upstream: this.#target.provider, afterMs: limitMs })
     const left = limitMs - (this.#gateway.clock.mono() - this.#begun)
-    this.#timer = setTimeout(() => this.#abandon(this.#lane.fail(cause)), left)
+    this.#timer = setTimeout(() => this.#stop(cause), left)
   }
 
   #faultOf(error: Error & { code?: string }): Fault {

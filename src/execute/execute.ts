@@ -38,7 +38,7 @@ export function execute(
     case 'chat':
     case 'completion':
     case 'embedding':
-      return callModel(gateway, call, attempt, lane as Lane)
+      return callModel(gateway, call, admitted, attempt, lane as Lane)
     case 'tool-call':
       return callTool(gateway, call, admitted)
     default:

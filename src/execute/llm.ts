@@ -2,7 +2,7 @@
  * A model call to its provider: dispatched on a pool of checked addresses, the answer fed to the lane as it comes.
  * @module
  */
-import type { Attempt, Ending, Lane, LlmCall, ModelTarget } from '../call.ts'
+import type { Admitted, Attempt, Ending, Lane, LlmCall, ModelTarget } from '../call.ts'
 import type { Provider } from '../config/config.ts'
 import { authHeader } from '../credentials/schemes.ts'
 import { spliceBody } from '../dialects/openai-chat/splice.ts'
@@ -10,6 +10,7 @@ import { Fault, fault } from '../fault.ts'
 import type { Gateway } from '../gateway.ts'
 import { demo } from './demo.ts'
 import { type Destination, dispatch } from './dispatch.ts'
+import { ended } from './standing.ts'
 
 const paths: Record<LlmCall['kind'], string> = {
   chat: '/chat/completions',
@@ -20,21 +21,31 @@ const paths: Record<LlmCall['kind'], string> = {
 /** Recomputed when the configuration is swapped. */
 const prepared = new WeakMap<Provider, Destination>()
 
-export function callModel(gateway: Gateway, call: LlmCall, attempt: Attempt, lane: Lane): Promise<Ending> {
+export function callModel(
+  gateway: Gateway,
+  call: LlmCall,
+  admitted: Admitted,
+  attempt: Attempt,
+  lane: Lane,
+): Promise<Ending> {
   const target = attempt.target as ModelTarget
+  const refused = ended(gateway, admitted)
+  if (refused !== null) return Promise.resolve(lane.fail(refused, false))
   const provider = gateway.config.providers.get(target.provider)
   if (provider === undefined)
-    return Promise.resolve(lane.fail(unreachable(target.provider, 'it is no longer configured')))
+    return Promise.resolve(lane.fail(unreachable(target.provider, 'it is no longer configured'), false))
   const body = spliceBody(call.body, call.facts, {
     model: target.model,
     cap: attempt.cap,
     capName: call.kind === 'chat' && provider.id === 'openai' ? 'max_completion_tokens' : 'max_tokens',
     usage: call.facts.stream,
   })
-  if (provider.baseUrl === 'builtin:demo') return demo(call, body, lane)
+  const account = admitted.caller.role === 'holder' ? admitted.caller.account : null
+  const leg = { call, account, target, lane }
+  if (provider.baseUrl === 'builtin:demo') return demo(gateway, leg, body)
   const ready = prepare(gateway, provider)
-  if (ready instanceof Fault) return Promise.resolve(lane.fail(ready))
-  return dispatch(gateway, call, target, ready, paths[call.kind], body, lane)
+  if (ready instanceof Fault) return Promise.resolve(lane.fail(ready, false))
+  return dispatch(gateway, leg, ready, paths[call.kind], body)
 }
 
 function prepare(gateway: Gateway, provider: Provider): Destination | Fault {

@@ -7,6 +7,7 @@ import { depthOf, effective, expiry, isWithin, widening } from '../identity/narr
 import { asLimits, mintSchema, read, topUpSchema } from '../identity/requests.ts'
 import { newId, newToken } from '../identity/token.ts'
 import { amountOut, amountsOut, limitsOut, standingOf, when } from './account-view.ts'
+import { traceLine } from './ledger-view.ts'
 
 /** A session without a ttl lives an hour. */
 const defaultTtlSeconds = 3600
@@ -57,6 +58,7 @@ async function mint(gateway: Gateway, call: SessionCall, parent: Account): Promi
       expiresAt: expiresAt as number,
       revokedAt: null,
       createdAt: now,
+      version: 1,
     },
     digest,
   )
@@ -162,38 +164,7 @@ async function trace(gateway: Gateway, subject: Account): Promise<Answer> {
     rows.push(...page)
     if (page.length < tracePage) break
   }
-  return ok({ id: subject.id, used: amountsOut(gateway.escrow.used(subject)), calls: rows.map(traceLine) })
-}
-
-function traceLine(row: LedgerRow): Record<string, unknown> {
-  return {
-    id: row.id,
-    call: row.call,
-    attempt: row.attempt,
-    at: when(row.at),
-    account: row.account,
-    kind: row.kind,
-    model: row.model,
-    provider: row.provider,
-    tool: row.tool,
-    rule: row.rule,
-    outcome: row.outcome,
-    code: row.code,
-    cost_usd: amountOut('usd', row.usd),
-    tokens: {
-      input: row.input,
-      output: row.output,
-      cached: row.cacheRead,
-      reasoning: row.reasoning,
-      source: row.usageSource,
-    },
-    tool_calls: row.tool_calls,
-    latency_ms: row.latencyMs,
-    first_byte_ms: row.firstByteMs,
-    step: row.step,
-    traceparent: row.traceparent,
-    labels: row.labels === null ? null : (JSON.parse(row.labels) as unknown),
-  }
+  return ok({ id: subject.id, used: amountsOut(await gateway.escrow.used(subject)), calls: rows.map(traceLine) })
 }
 
 function ok(value: unknown): Answer {

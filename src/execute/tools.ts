@@ -4,6 +4,7 @@ import { endingOf } from '../call.ts'
 import { type Fault, fault, mayHaveActed } from '../fault.ts'
 import type { Gateway } from '../gateway.ts'
 import { decide } from '../policy/decide.ts'
+import { ended } from './standing.ts'
 
 /** Tools the caller may call with some arguments, and the servers whose tools are missing. Never waits for a server. */
 export function listTools(gateway: Gateway, call: ToolListCall, admitted: Admitted): Answer | Fault {
@@ -32,15 +33,28 @@ export async function callTool(gateway: Gateway, call: ToolCall, admitted: Admit
   const tool = admitted.tool as Tool
   const target = gateway.catalogue.targets().get(tool.server)
   if (target === undefined) return endingOf('fault', { fault: fault({ code: 'tool_not_found', tool: call.name }) })
-  const outcome = await target.call({
-    callId: call.id,
-    tool,
-    args: call.args,
-    meta: call.meta,
-    timeoutMs: gateway.config.servers.get(tool.server)?.timeoutMs ?? defaultTimeoutMs,
-    signal: call.signal,
-    onProgress: call.onProgress,
-  })
+  const refused = ended(gateway, admitted)
+  if (refused !== null) return endingOf('fault', { fault: refused })
+  // What is cancelled before it begins has done nothing.
+  if (call.signal.aborted) return endingOf('hangup', {})
+  const stopped = Promise.withResolvers<{ readonly fault: Fault }>()
+  const stop = new AbortController()
+  const entry = gateway.running.enter((cause) => {
+    stop.abort()
+    stopped.resolve({ fault: cause })
+  }, holder(admitted))
+  const work = async () =>
+    target.call({
+      callId: call.id,
+      tool,
+      args: call.args,
+      meta: call.meta,
+      timeoutMs: gateway.config.servers.get(tool.server)?.timeoutMs ?? defaultTimeoutMs,
+      signal: AbortSignal.any([call.signal, stop.signal]),
+      onProgress: call.onProgress,
+    })
+  // A call that is stopped is over for its caller, however long its server takes to notice.
+  const outcome = await Promise.race([stopped.promise, work()]).finally(() => gateway.running.leave(entry))
   if (call.signal.aborted) return endingOf('hangup', { dispatched: true })
   if ('fault' in outcome)
     return endingOf('fault', { fault: outcome.fault, dispatched: mayHaveActed(outcome.fault.body) })

@@ -5,8 +5,8 @@
  */
 import { timingSafeEqual } from 'node:crypto'
 import type { Account, Caller, Credential } from '../call.ts'
-import { type Fault, fault } from '../fault.ts'
-import type { AccountRow, BalanceRow, KeyRow, Store } from '../stores/store.ts'
+import { Fault, fault } from '../fault.ts'
+import type { AccountPatch, AccountRow, BalanceRow, KeyRow, Store } from '../stores/store.ts'
 import { storedDigest } from './token.ts'
 
 /** Deepest account tree. */
@@ -23,17 +23,21 @@ export interface Directory {
   create(row: AccountRow, digest: string | null): Promise<Account>
   /** Changes an account in the store and in memory. @returns false when unknown */
   update(id: string, patch: AccountPatch): Promise<boolean>
+  /** Another process may have changed the account: where it is in memory it is read again. */
+  reload(id: string): Promise<void>
   setAdmin(storedDigest: string): void
 }
-
-export type AccountPatch = Parameters<Store['accounts']['update']>[1]
 
 export interface DirectoryDeps {
   readonly store: Store
   readonly now: () => number
   readonly pepper: Buffer
   /** Awaited once for each account before it becomes known, ancestors first. */
-  readonly onLoad: (account: Account, balances: readonly BalanceRow[]) => void | Promise<void>
+  readonly onLoad: (account: Account, balances: readonly BalanceRow[]) => void
+  /** Told after an account in memory has changed, here or in another process. */
+  readonly onChange: (account: Account) => Promise<void>
+  /** An account was revoked or ends at another time: what is at work below it may have to stop. */
+  readonly onRevoke: () => void
 }
 
 export function createDirectory(deps: DirectoryDeps): Directory {
@@ -61,9 +65,14 @@ export function createDirectory(deps: DirectoryDeps): Directory {
   }
 
   async function bring(account: Account): Promise<Account> {
-    await deps.onLoad(account, await store.accounts.balances(account.id))
+    deps.onLoad(account, await store.balances.of(account.id))
     accounts.set(account.id, account)
     return account
+  }
+
+  async function changed(account: Account): Promise<void> {
+    if (account.revokedAt !== null || account.expiresAt !== null) deps.onRevoke()
+    await deps.onChange(account)
   }
 
   async function fromStore(credential: Credential): Promise<Caller | Fault> {
@@ -102,10 +111,21 @@ export function createDirectory(deps: DirectoryDeps): Directory {
       // A revocation is in force at once, whatever the store does next; anything else only when it is durable.
       const known = accounts.get(id)
       if (known !== undefined && patch.revokedAt != null) known.revokedAt = patch.revokedAt
-      const found = await store.accounts.update(id, patch)
+      if (patch.revokedAt != null) deps.onRevoke()
+      const version = await store.accounts.update(id, patch)
       const account = accounts.get(id)
-      if (found && account !== undefined) Object.assign(account, patch)
-      return found
+      if (version === null || account === undefined) return version !== null
+      Object.assign(account, patch, { version })
+      await changed(account)
+      return true
+    },
+    async reload(id) {
+      const account = accounts.get(id)
+      const row = account === undefined ? null : await store.accounts.get(id)
+      if (account === undefined || row === null || row.version <= account.version) return
+      const { name, limits, models, tools, roles, labels, expiresAt, revokedAt, version } = row
+      Object.assign(account, { name, limits, models, tools, roles, labels, expiresAt, revokedAt, version })
+      await changed(account)
     },
     setAdmin(stored) {
       admin = Buffer.from(stored, 'hex')
@@ -120,6 +140,14 @@ export function standing(account: Account, at: number): Caller | Fault {
     if (level.expiresAt !== null && level.expiresAt <= at) return fault({ code: 'invalid_key', reason: 'expired' })
   }
   return { role: 'holder', account }
+}
+
+/** Instead of the name of an account whose people were erased. */
+export const erasedName = 'erased'
+
+/** Whether the people of an account were erased: what its last calls still bring along is not kept either. */
+export function isErased(account: Account): boolean {
+  return account.name === erasedName && standing(account, 0) instanceof Fault
 }
 
 /** The nearest session at or above an account: what calls are booked to. */

@@ -42,11 +42,24 @@ export const mintSchema = z.strictObject({
 })
 export const topUpSchema = z.strictObject({ add: totals })
 
+/** An IANA time zone this machine knows. */
+const zone = z.string().max(64).refine(isZone, 'must be an IANA time zone, like Europe/Berlin')
+
+function isZone(name: string): boolean {
+  try {
+    new Intl.DateTimeFormat('en', { timeZone: name })
+    return true
+  } catch {
+    return false
+  }
+}
+
 const limit = z
   .strictObject({
     unit: z.enum(units as [Unit, ...Unit[]]),
     max: z.union([z.string(), z.number()]),
     window: z.enum(windows).default('total'),
+    zone: zone.default('UTC'),
     action: z.enum(['stop', 'warn']).default('stop'),
     alert_at: z.array(z.int().min(1).max(100)).max(10).default([70, 90]),
   })
@@ -56,7 +69,14 @@ const limit = z
       context.addIssue({ code: 'custom', path: ['max'], message: max.error.issues[0]?.message ?? 'is not an amount' })
       return z.NEVER
     }
-    return { unit: row.unit, max: max.data, window: row.window, action: row.action, alertAt: row.alert_at }
+    return {
+      unit: row.unit,
+      max: max.data,
+      window: row.window,
+      zone: row.zone,
+      action: row.action,
+      alertAt: row.alert_at,
+    }
   })
 const limits = z.array(limit).max(32)
 const innerKinds = accountKinds.filter((kind) => kind !== 'key' && kind !== 'session')
@@ -106,7 +126,7 @@ export function asLimits(given: z.output<typeof totals>): Limit[] {
   const out: Limit[] = []
   for (const unit of units) {
     const max = given[unit]
-    if (max !== undefined) out.push({ unit, max, window: 'total', action: 'stop', alertAt: [70, 90] })
+    if (max !== undefined) out.push({ unit, max, window: 'total', zone: 'UTC', action: 'stop', alertAt: [70, 90] })
   }
   return out
 }

@@ -60,6 +60,7 @@ function callerWith(role: string, labels: Readonly<Record<string, string>>): Acc
     expiresAt: null,
     revokedAt: null,
     createdAt: 0,
+    version: 0,
   }
 }
 

@@ -1,5 +1,6 @@
 /** Structured log lines on one stream: pino for events, hand-written lines for calls, batched off the request path. @module */
 import pino from 'pino'
+import type { LedgerLine } from '../call.ts'
 import type { CallSummary, Log } from '../gateway.ts'
 
 export interface LogStream {
@@ -48,9 +49,9 @@ export function openLog(fd: number, level: string): LogStream {
       info: (fields, message) => logger.info(fields, message),
       warn: (fields, message) => logger.warn(fields, message),
       error: (fields, message) => logger.error(fields, message),
-      call(summary) {
+      call(summary, line) {
         if (!calls) return
-        gathered += line(summary)
+        gathered += line === null ? unbooked(summary) : bookedLine(line)
         if (gathered.length >= gatherChars) hand()
       },
     },
@@ -63,16 +64,16 @@ export function openLog(fd: number, level: string): LogStream {
   }
 }
 
-/** One call as a JSON line. Only names from outside are escaped; the rest is made here. */
-function line({ call, admitted, ending, attempts, provider, model, usd, latencyMs }: CallSummary): string {
-  const account =
-    admitted?.caller.role === 'holder' ? admitted.caller.account.id : (admitted?.caller.role ?? 'anonymous')
+/** A call as its ledger line says it: the same text serves both. */
+function bookedLine({ id, account, at, usd, body }: LedgerLine): string {
+  return `{"level":30,"time":${at},"msg":"call","id":"${id}","account":"${account}","micro_usd":${usd},${body.slice(1)}\n`
+}
+
+/** A call that has no ledger line: an administrator's, or a stranger's. */
+function unbooked({ call, admitted, ending, latencyMs }: CallSummary): string {
+  const account = admitted?.caller.role ?? 'anonymous'
   let out = `{"level":30,"time":${call.at},"msg":"call","id":"${call.id}","kind":"${call.kind}","account":"${account}"`
-  if ('facts' in call) out += `,"asked":${JSON.stringify(call.facts.model)}`
-  if (provider !== null) out += `,"provider":${JSON.stringify(provider)},"model":${JSON.stringify(model)}`
-  if (call.kind === 'tool-call') out += `,"tool":${JSON.stringify(call.name.slice(0, 200))}`
   if (call.kind === 'admin' || call.kind === 'session') out += `,"operation":"${call.operation}"`
   if (ending.fault !== null) out += `,"code":"${ending.fault.code}"`
-  const { input, output } = ending.usage
-  return `${out},"outcome":"${ending.outcome}","attempts":${attempts},"input":${input},"output":${output},"micro_usd":${usd},"ms":${latencyMs.toFixed(2)}}\n`
+  return `${out},"outcome":"${ending.outcome}","ms":${latencyMs.toFixed(2)}}\n`
 }

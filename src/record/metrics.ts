@@ -1,11 +1,14 @@
 /** Prometheus metrics. Labels come from tables and configuration, never from what callers invent. @module */
-import { Counter, Gauge, Histogram, Registry } from 'prom-client'
+import { Counter, Gauge, Registry } from 'prom-client'
 import type { CallSummary, Metrics } from '../gateway.ts'
+import { createDurations } from './durations.ts'
 
 export interface MetricSources {
   readonly openHolds: () => number
   readonly inFlight: () => number
   readonly epoch: () => number
+  /** Whether Redis answers; null where none is used. */
+  readonly redisUp: () => 0 | 1 | null
 }
 
 /** What has been counted of calls that are alike in every label. */
@@ -48,11 +51,10 @@ export function openMetrics(sources: MetricSources): Metrics {
   counter('gatehouse_cost_usd_total', 'Dollars charged', ['provider'], (told, { labels, cost }) => {
     if (cost > 0) told.inc({ provider: labels.provider }, cost / 1_000_000)
   })
-  const seconds = new Histogram({
-    name: 'gatehouse_call_seconds',
-    help: 'Time from entry to the recorded end, upstream included',
-    labelNames: ['kind'] as const,
-    buckets: [0.005, 0.02, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 300],
+  const limited = new Counter({
+    name: 'gatehouse_rate_limited_total',
+    help: 'Calls refused by a rate limit, by what the limit counts per',
+    labelNames: ['scope'] as const,
     registers,
   })
   const gauge = (name: string, help: string, read: () => number) =>
@@ -67,46 +69,42 @@ export function openMetrics(sources: MetricSources): Metrics {
   gauge('gatehouse_open_holds', 'Holds not yet settled', sources.openHolds)
   gauge('gatehouse_in_flight', 'Requests at work', sources.inFlight)
   gauge('gatehouse_config_epoch', 'Configuration snapshots since the start', sources.epoch)
+  if (sources.redisUp() !== null) gauge('gatehouse_redis_up', 'Whether Redis answers', () => sources.redisUp() ?? 0)
   gauge('process_resident_memory_bytes', 'Resident memory', () => process.memoryUsage.rss())
 
-  // Looking a histogram's child up by its labels costs more than observing.
-  const timed = new Map<string, { observe(value: number): void }>()
-  function timer(kind: string): { observe(value: number): void } {
-    let child = timed.get(kind)
-    if (child === undefined) {
-      child = seconds.labels(kind)
-      timed.set(kind, child)
-    }
-    return child
-  }
+  const durations = createDurations()
+  let latest: Tally | null = null
 
-  function tallyOf({ call, ending, provider }: CallSummary): Tally {
-    const labels = {
-      kind: call.kind,
-      outcome: ending.outcome,
-      code: ending.fault?.code ?? '',
-      provider: provider ?? '',
+  function tallyOf({ call, ending, provider: served }: CallSummary): Tally {
+    const { kind } = call
+    const { outcome } = ending
+    const code = ending.fault?.code ?? ''
+    const provider = served ?? ''
+    // Most calls are like the one before, and comparing is cheaper than looking up.
+    if (latest !== null) {
+      const { labels } = latest
+      if (labels.kind === kind && labels.outcome === outcome && labels.code === code && labels.provider === provider)
+        return latest
     }
-    const key = `${labels.kind} ${labels.outcome} ${labels.code} ${labels.provider}`
-    let tally = tallies.get(key)
-    if (tally === undefined) {
-      tally = { labels, calls: 0, input: 0, output: 0, cost: 0 }
-      tallies.set(key, tally)
-    }
-    return tally
+    const key = `${kind} ${outcome} ${code} ${provider}`
+    latest = tallies.get(key) ?? { labels: { kind, outcome, code, provider }, calls: 0, input: 0, output: 0, cost: 0 }
+    tallies.set(key, latest)
+    return latest
   }
 
   return {
     call(summary) {
       const tally = tallyOf(summary)
       tally.calls++
-      timer(summary.call.kind).observe(summary.latencyMs / 1000)
-      const { usage } = summary.ending
+      durations.observe(summary.call.kind, summary.latencyMs)
+      const { usage, fault } = summary.ending
+      if (fault?.body.code === 'rate_limited' && fault.body.scope !== undefined)
+        limited.inc({ scope: fault.body.scope })
       if (usage.source === 'none') return
       tally.input += usage.input
       tally.output += usage.output
       tally.cost += summary.usd
     },
-    render: () => registry.metrics(),
+    render: async () => (await registry.metrics()) + durations.render(),
   }
 }

@@ -3,21 +3,26 @@
  * do, one log line, metrics. Called exactly once per call.
  * @module
  */
-import type { Admitted, Attempt, Call, Ending, LedgerRow } from '../call.ts'
-import { nothing, noUsage } from '../call.ts'
-import type { EscrowHold } from '../escrow/escrow.ts'
+import type { Admitted, Amounts, Attempt, Call, Ending, LedgerLine, ModelTarget, Usage } from '../call.ts'
+import { nothing, units } from '../call.ts'
+import type { EscrowHold } from '../escrow/hold.ts'
 import type { Gateway } from '../gateway.ts'
-import { sessionOf } from '../identity/directory.ts'
+import { isErased, sessionOf } from '../identity/directory.ts'
+import type { PriceRow } from '../price.ts'
 import type { LedgerEntry } from '../stores/store.ts'
+import { keepPrice } from './prices.ts'
 
 /** One attempt with its hold and what it came to. */
 export interface Tried {
   readonly attempt: Attempt
   readonly hold: EscrowHold
   readonly ending: Ending
-  readonly settlement: { readonly charged: Readonly<LedgerAmounts>; readonly priceVersion: string | null }
+  readonly settlement: {
+    readonly charged: Readonly<Amounts>
+    readonly price: PriceRow | null
+    readonly priceVersion: string | null
+  }
 }
-type LedgerAmounts = Pick<LedgerRow, 'usd' | 'tokens' | 'requests' | 'tool_calls'>
 
 /** The whole call, when it is over. */
 export interface Finished {
@@ -43,65 +48,89 @@ export function record(gateway: Gateway, finished: Finished): Promise<void> {
     usd: tried.reduce((sum, { settlement }) => sum + settlement.charged.usd, 0),
     latencyMs,
   }
-  gateway.log.call(summary)
+  for (const { settlement } of tried) if (settlement.price !== null) keepPrice(gateway.store, settlement.price)
   gateway.metrics.call(summary)
-  if (call.kind === 'admin' || admitted === null) return audit(gateway, finished)
-  return admitted.caller.role === 'admin' ? Promise.resolve() : gateway.ledger.append(entries(finished, latencyMs))
+  const booked =
+    call.kind === 'admin' || admitted === null || admitted.caller.role === 'admin' ? null : entries(finished, latencyMs)
+  gateway.log.call(summary, booked?.at(-1)?.line ?? null)
+  if (booked !== null) return gateway.ledger.append(booked)
+  return call.kind === 'admin' || admitted === null ? audit(gateway, finished) : Promise.resolve()
 }
 
 function entries({ call, admitted, tried, ending }: Finished, latencyMs: number): LedgerEntry[] {
-  if (tried.length === 0) return [{ row: rowOf(call, admitted as Admitted, null, 0, ending, latencyMs), balances: [] }]
-  return tried.map((one, index) => ({
-    row: rowOf(call, admitted as Admitted, one, index + 1, one.ending, latencyMs),
-    balances: one.hold.balances,
-  }))
+  const known = admitted as Admitted
+  if (tried.length === 0) {
+    const head = lineHead(call, known, null, 0)
+    const line = lineOf(call, known, 0, call.at, nothing, head + lineTail(ending, null, latencyMs))
+    return [{ line, postings: [], short: null, posted: null }]
+  }
+  return tried.map((one, index) => {
+    const { attempt, hold, settlement, ending: end } = one
+    const number = index + 1
+    const head = hold.head ?? lineHead(call, known, attempt.target, number)
+    const line = lineOf(call, known, number, hold.booked, settlement.charged, head + lineTail(end, one, latencyMs))
+    return { line, ...hold.entry() }
+  })
 }
 
-function rowOf(
+function lineOf(
   call: Call,
-  admitted: Admitted,
-  one: Tried | null,
+  { caller }: Admitted,
   attempt: number,
-  ending: Ending,
-  latencyMs: number,
-): LedgerRow {
-  if (admitted.caller.role !== 'holder') throw new Error('ledger rows belong to holders')
-  const { account } = admitted.caller
-  const { usd, tokens, requests, tool_calls } = one?.settlement.charged ?? nothing
-  const usage = one === null ? noUsage : ending.usage
-  const target = one?.attempt.target ?? null
-  return {
-    id: attempt < 2 ? call.id : `${call.id}.${attempt}`,
-    call: call.id,
-    attempt,
-    at: call.at,
-    account: account.id,
-    session: sessionOf(account)?.id ?? null,
-    kind: call.kind,
-    model: 'facts' in call ? call.facts.model : null,
-    provider: target?.provider ?? null,
-    upstreamModel: target?.model ?? null,
-    tool: call.kind === 'tool-call' ? (admitted.tool?.outward ?? call.name.slice(0, 200)) : null,
-    rule: admitted.rule,
-    outcome: ending.outcome,
-    code: ending.fault?.code ?? null,
-    usd,
-    tokens,
-    requests,
-    tool_calls,
-    input: usage.input,
-    output: usage.output,
-    cacheRead: usage.cacheRead,
-    cacheWrite: usage.cacheWrite,
-    reasoning: usage.reasoning,
-    usageSource: usage.source,
-    priceVersion: one?.settlement.priceVersion ?? null,
-    latencyMs: Math.round(latencyMs * 1000) / 1000,
-    firstByteMs: ending.firstByteMs === null ? null : Math.round(ending.firstByteMs * 1000) / 1000,
-    step: call.step,
-    traceparent: call.traceparent,
-    labels: call.labels === null ? null : JSON.stringify(call.labels),
-  }
+  booked: number,
+  { usd, tokens, requests, tool_calls }: Readonly<Amounts>,
+  body: string,
+): LedgerLine {
+  if (caller.role !== 'holder') throw new Error('ledger lines belong to holders')
+  const none = (call.step === null && call.labels === null) || isErased(caller.account)
+  const notes = none ? null : JSON.stringify({ step: call.step, labels: call.labels })
+  const id = lineId(call, attempt)
+  return { id, account: caller.account.id, at: call.at, booked, usd, tokens, requests, tool_calls, body, notes }
+}
+
+/** Id of an attempt's line: the call's own for the first. */
+export function lineId(call: Call, attempt: number): string {
+  return attempt < 2 ? call.id : `${call.id}.${attempt}`
+}
+
+/**
+ * The beginning of a line's body (LedgerBody): what is known of an attempt before its end. Written by hand, because it
+ * is made for every call; names from outside are escaped, the rest is made here.
+ */
+export function lineHead(call: Call, admitted: Admitted, target: ModelTarget | null, attempt: number): string {
+  const { caller } = admitted
+  const session = caller.role === 'holder' ? (sessionOf(caller.account)?.id ?? null) : null
+  let head = `{"call":"${call.id}","attempt":${attempt},"session":${session === null ? 'null' : `"${session}"`},"kind":"${call.kind}"`
+  head += `,"model":${'facts' in call ? JSON.stringify(call.facts.model) : 'null'}`
+  head +=
+    target === null
+      ? ',"provider":null,"upstream":null'
+      : `,"provider":"${target.provider}","upstream":${JSON.stringify(target.model)}`
+  head += `,"tool":${call.kind === 'tool-call' ? JSON.stringify(admitted.tool?.outward ?? call.name.slice(0, 200)) : 'null'}`
+  return `${head},"rule":${admitted.rule === null ? 'null' : JSON.stringify(admitted.rule)},"traceparent":"${call.traceparent}"`
+}
+
+function lineTail(ending: Ending, one: Tried | null, latencyMs: number): string {
+  const { usage, fault, firstByteMs } = ending
+  const code = fault === null ? 'null' : `"${fault.code}"`
+  const counted = one === null || usage.source === 'none' ? 'null' : usageText(usage)
+  const price = one?.settlement.priceVersion ?? null
+  const first = firstByteMs === null ? 'null' : firstByteMs.toFixed(3)
+  return `,"outcome":"${ending.outcome}","code":${code},"usage":${counted},"price":${JSON.stringify(price)},"overrun":${overrunOf(one)},"ms":${latencyMs.toFixed(3)},"firstByteMs":${first}}`
+}
+
+/** JSON of a usage, by hand: its fields are numbers and a name from a table. */
+function usageText(usage: Usage): string {
+  const { input, output, cacheRead, cacheWrite, cacheWriteLong, reasoning, audioInput, audioOutput, source } = usage
+  return `{"input":${input},"output":${output},"cacheRead":${cacheRead},"cacheWrite":${cacheWrite},"cacheWriteLong":${cacheWriteLong},"reasoning":${reasoning},"audioInput":${audioInput},"audioOutput":${audioOutput},"source":"${source}"}`
+}
+
+/** What was held, where more was used. */
+function overrunOf(one: Tried | null): string {
+  if (one === null) return 'null'
+  const { hold, settlement } = one
+  const over = units.some((unit) => settlement.charged[unit] > hold.amounts[unit])
+  return over ? JSON.stringify(hold.amounts) : 'null'
 }
 
 /** Refused strangers are audited a few times a second at most: a flood must not fill the disk. */
@@ -129,11 +158,18 @@ function audit(gateway: Gateway, { call, admitted, ending }: Finished): Promise<
       at: call.at,
       actor: actorOf(admitted),
       action: call.kind === 'admin' ? call.operation : call.kind,
-      subject: call.kind === 'admin' ? call.subject : null,
+      subject: call.kind === 'admin' ? (call.subject ?? madeBy(ending)) : null,
       allowed,
       detail: JSON.stringify(detail).slice(0, 4000),
     },
   ])
+}
+
+/** Id of what an administrator's call has made. */
+function madeBy({ answer }: Ending): string | null {
+  if (answer?.kind !== 'value' || answer.status !== 201) return null
+  const { id } = answer.value as { readonly id?: unknown }
+  return typeof id === 'string' ? id : null
 }
 
 function actorOf(admitted: Admitted | null): string {

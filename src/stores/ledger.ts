@@ -1,29 +1,36 @@
 /**
  * Group commit: whatever is appended while a commit is under way goes into the next one, as one message and one
- * transaction. Under load the disk is asked once for many rows; a lone row does not wait.
+ * transaction. Under load the disk is asked once for many lines; a lone line does not wait.
  * @module
  */
-import type { Amounts, LedgerRow } from '../call.ts'
-import { pushLedgerRow, type Value } from './schema.ts'
-import type { BalanceKey, LedgerEntry } from './store.ts'
+import type { Amounts, LedgerBody, LedgerLine } from '../call.ts'
+import { chainText, digestOf } from './chain.ts'
+import type { Value } from './schema.ts'
+import type { LedgerEntry, Posting } from './store.ts'
 
-/** One group, flat: what crosses to the database is a list of scalars, not an object graph. */
+/** One group, flat: what crosses to the database is text and scalars, not an object graph. */
 export interface LedgerGroup {
-  /** `ledgerColumns.length` values per row. */
-  readonly rows: readonly Value[]
-  /** Per counter: account, period, starts_at, usd, tokens, requests, tool_calls. The same counter may come twice. */
-  readonly balances: readonly Value[]
+  /** The lines as they are chained, joined by line feeds. */
+  readonly lines: string
+  /** Notes of each line; null when no line has any. */
+  readonly notes: readonly (string | null)[] | null
+  /** Per counter: account, period, starts_at, the four amounts used, the four taken from leases. A counter may come twice. */
+  readonly postings: readonly Value[]
 }
+
+export const postingWidth = 11
 
 /**
  * Writes a group in one transaction.
  *
- * @returns indexes of rows whose id is already there; when not empty, nothing at all was written
+ * @returns indexes of lines whose id is already there; when not empty, nothing at all was written
  */
 export type Post = (group: LedgerGroup) => Promise<readonly number[]>
 
 export interface GroupCommit {
   append(entries: readonly LedgerEntry[]): Promise<void>
+  /** Resolves when everything appended so far is written or was refused. */
+  settled(): Promise<void>
   /** Resolves when nothing waits; further appends reject. */
   close(): Promise<void>
 }
@@ -35,25 +42,30 @@ interface Waiting {
 }
 
 export interface GroupOptions {
-  /** Told after each ledger commit how many rows it held. */
-  readonly onCommit?: (rows: number) => void
-  /** Longest pause between two groups, ms. A pause costs latency, a commit costs CPU: at full load this is the trade. */
-  readonly longestPauseMs?: number
+  /** Told after each ledger commit how many lines it held. */
+  readonly onCommit?: (lines: number) => void
 }
 
-export function groupCommit(post: Post, { onCommit, longestPauseMs = 6 }: GroupOptions = {}): GroupCommit {
+/** What the ledger knows of its process and of lines that are there already. */
+export interface Own {
+  /** The id of this process now. */
+  id(): string
+  /** Of these lines, what was booked for those that another process recovered. */
+  recovered(ids: readonly string[]): Promise<ReadonlyMap<string, Amounts>>
+}
+
+export function groupCommit(post: Post, { onCommit }: GroupOptions, own: Own): GroupCommit {
   let waiting: Waiting | null = null
-  let writing = false
-  let pausing: NodeJS.Timeout | null = null
-  let scheduled = false
+  let busy = false
+  let writing: Promise<unknown> = Promise.resolve()
   let closing: PromiseWithResolvers<void> | null = null
 
   function append(entries: readonly LedgerEntry[]): Promise<void> {
     if (closing !== null) return Promise.reject(new Error('the ledger is closed'))
     if (entries.length === 0) return Promise.resolve()
-    // Refused before it joins: inside, one bad number would reject the rows of every other call in the group.
-    for (const { row } of entries)
-      if (!countable(row)) return Promise.reject(new RangeError(`row ${row.id}: bad number`))
+    // Refused before it joins: inside, one bad number would reject the lines of every other call in the group.
+    for (const { line } of entries)
+      if (!countable(line)) return Promise.reject(new RangeError(`line ${line.id}: bad number`))
     if (waiting === null) {
       waiting = { entries: [], written: Promise.withResolvers<void>() }
       schedule()
@@ -64,23 +76,23 @@ export function groupCommit(post: Post, { onCommit, longestPauseMs = 6 }: GroupO
 
   // setImmediate, not at once: calls that end in the same turn of the event loop share the group.
   function schedule(): void {
-    if (scheduled || writing || pausing !== null) return
-    scheduled = true
+    if (busy) return
+    busy = true
     setImmediate(next)
   }
 
   function next(): void {
-    scheduled = false
     const group = waiting
     if (group === null) {
+      busy = false
       closing?.resolve()
       return
     }
     waiting = null
-    writing = true
-    pause(group.entries.length)
-    write(post, group.entries).then(
+    writing = group.written.promise.catch(() => undefined)
+    write(post, group.entries, own).then(
       () => {
+        for (const entry of group.entries) entry.posted?.()
         onCommit?.(group.entries.length)
         group.written.resolve()
         done()
@@ -93,79 +105,126 @@ export function groupCommit(post: Post, { onCommit, longestPauseMs = 6 }: GroupO
   }
 
   function done(): void {
-    writing = false
+    busy = false
     if (waiting !== null || closing !== null) schedule()
   }
 
-  // The next group starts a millisecond later for each further row of this one: below about a thousand rows a second
-  // the pause shrinks to nothing, above it groups grow until the pause is at its longest.
-  function pause(rows: number): void {
-    if (rows < 2 || closing !== null) return
-    const ms = Math.min(rows - 1, longestPauseMs)
-    pausing = setTimeout(() => {
-      pausing = null
-      if (waiting !== null) schedule()
-    }, ms)
+  async function settled(): Promise<void> {
+    const last = waiting
+    await writing
+    await last?.written.promise.catch(() => undefined)
   }
 
   function close(): Promise<void> {
     if (closing === null) {
       closing = Promise.withResolvers<void>()
-      if (pausing !== null) clearTimeout(pausing)
-      pausing = null
       schedule()
     }
     return closing.promise
   }
 
-  return { append, close }
+  return { append, settled, close }
 }
 
-/** Whether the row's numbers can be stored and added: what is charged exactly, the rest at least as numbers. */
-function countable(row: LedgerRow): boolean {
+/** Whether the line's numbers can be stored and added exactly. */
+function countable(line: LedgerLine): boolean {
   return (
-    Number.isSafeInteger(row.usd) &&
-    Number.isSafeInteger(row.tokens) &&
-    Number.isSafeInteger(row.requests) &&
-    Number.isSafeInteger(row.tool_calls) &&
-    Number.isFinite(row.input + row.output + row.cacheRead + row.cacheWrite + row.reasoning) &&
-    Number.isFinite(row.at + row.attempt + row.latencyMs)
+    Number.isSafeInteger(line.usd) &&
+    Number.isSafeInteger(line.tokens) &&
+    Number.isSafeInteger(line.requests) &&
+    Number.isSafeInteger(line.tool_calls) &&
+    Number.isSafeInteger(line.at) &&
+    Number.isSafeInteger(line.booked)
   )
 }
 
-/** Writes the entries, leaving out those whose row is already there together with what they would add. */
-async function write(post: Post, entries: readonly LedgerEntry[]): Promise<void> {
+/** Writes the entries, leaving out those whose line is already there together with what they would add. */
+async function write(post: Post, entries: readonly LedgerEntry[], own: Own): Promise<void> {
   let left = entries
   while (left.length > 0) {
-    const known = await post(flatten(left))
+    const known = await post(flatten(left, own.id()))
     if (known.length === 0) return
     const skip = new Set(known)
-    left = left.filter((_, index) => !skip.has(index))
+    const corrections = await corrected(
+      left.filter((_, index) => skip.has(index)),
+      own,
+    )
+    left = [...left.filter((_, index) => !skip.has(index)), ...corrections]
   }
 }
 
-function flatten(entries: readonly LedgerEntry[]): LedgerGroup {
-  const rows: Value[] = []
-  const sums = new Map<BalanceKey, Amounts>()
-  for (const { row, balances } of entries) {
-    pushLedgerRow(rows, row)
-    for (const key of balances) {
-      const sum = sums.get(key)
-      if (sum === undefined) {
-        sums.set(key, { usd: row.usd, tokens: row.tokens, requests: row.requests, tool_calls: row.tool_calls })
-      } else {
-        sum.usd += row.usd
-        sum.tokens += row.tokens
-        sum.requests += row.requests
-        sum.tool_calls += row.tool_calls
-      }
+/** This process was taken for dead and what it held was booked; now that it is known what was used, the difference is. */
+async function corrected(known: readonly LedgerEntry[], own: Own): Promise<LedgerEntry[]> {
+  const recovered = await own.recovered(known.map(({ line }) => line.id))
+  const entries: LedgerEntry[] = []
+  for (const { line, postings } of known) {
+    const booked = recovered.get(line.id)
+    if (booked === undefined) continue
+    const difference = amountsOf(line)
+    add(difference, booked, -1)
+    const body = JSON.stringify({ ...(JSON.parse(line.body) as LedgerBody), outcome: 'corrected' })
+    const correction = { ...line, ...difference, id: `${line.id}.c`, body }
+    entries.push({ line: correction, postings: postings.map(unleased), short: null, posted: null })
+  }
+  return entries
+}
+
+function unleased({ key }: Posting): Posting {
+  return { key, leased: { usd: 0, tokens: 0, requests: 0, tool_calls: 0 } }
+}
+
+function flatten(entries: readonly LedgerEntry[], writer: string): LedgerGroup {
+  let lines = ''
+  let notes: (string | null)[] | null = null
+  const sums = new Map<Posting, { readonly used: Amounts; short: Amounts | null }>()
+  for (let index = 0; index < entries.length; index++) {
+    const { line, postings, short, lessee } = entries[index] as LedgerEntry
+    const leaseGone = lessee !== undefined && lessee !== writer
+    if (lines !== '') lines += '\n'
+    lines += chainText(line, digestOf(line.notes))
+    if (line.notes !== null) {
+      notes ??= new Array<string | null>(entries.length).fill(null)
+      notes[index] = line.notes
+    }
+    for (const posting of postings) {
+      const sum = sums.get(posting)
+      if (sum === undefined) sums.set(posting, { used: amountsOf(line), short: null })
+      else add(sum.used, line)
+    }
+    for (const { posting, amounts } of leaseGone
+      ? postings.map((one) => ({ posting: one, amounts: line }))
+      : (short ?? [])) {
+      const sum = sums.get(posting)
+      if (sum === undefined) continue
+      sum.short ??= { usd: 0, tokens: 0, requests: 0, tool_calls: 0 }
+      add(sum.short, amounts)
     }
   }
-  // Two objects for one counter are two upserts that both add: slower, never wrong.
-  const balances: Value[] = []
-  for (const [key, sum] of sums) {
-    if (sum.usd === 0 && sum.tokens === 0 && sum.requests === 0 && sum.tool_calls === 0) continue
-    balances.push(key.account, key.window, key.startsAt, sum.usd, sum.tokens, sum.requests, sum.tool_calls)
+  return { lines, notes, postings: valuesOf(sums) }
+}
+
+function valuesOf(sums: ReadonlyMap<Posting, { readonly used: Amounts; readonly short: Amounts | null }>): Value[] {
+  const values: Value[] = []
+  for (const [{ key, leased }, { used, short }] of sums) {
+    if (used.usd === 0 && used.tokens === 0 && used.requests === 0 && used.tool_calls === 0) continue
+    values.push(key.account, key.period, key.startsAt, used.usd, used.tokens, used.requests, used.tool_calls)
+    values.push(
+      leased.usd * (used.usd - (short?.usd ?? 0)),
+      leased.tokens * (used.tokens - (short?.tokens ?? 0)),
+      leased.requests * (used.requests - (short?.requests ?? 0)),
+      leased.tool_calls * (used.tool_calls - (short?.tool_calls ?? 0)),
+    )
   }
-  return { rows, balances }
+  return values
+}
+
+function amountsOf({ usd, tokens, requests, tool_calls }: Amounts): Amounts {
+  return { usd, tokens, requests, tool_calls }
+}
+
+function add(to: Amounts, more: Amounts, sign: 1 | -1 = 1): void {
+  to.usd += sign * more.usd
+  to.tokens += sign * more.tokens
+  to.requests += sign * more.requests
+  to.tool_calls += sign * more.tool_calls
 }

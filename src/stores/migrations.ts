@@ -24,42 +24,10 @@ export interface Migratable {
 
 export const migrations: readonly Migration[] = [
   {
-    name: 'first tables',
+    name: 'tables',
     statements: (schema, kind) => {
       // Pages are cut by id, so ids must compare by byte wherever the server's locale says otherwise.
       const id = kind === 'postgres' ? sql`text collate "C"` : 'text'
-      const ledger = schema
-        .createTable('ledger')
-        .addColumn('id', id, (c) => c.primaryKey().notNull())
-        .addColumn('call', 'text', (c) => c.notNull())
-        .addColumn('attempt', 'integer', (c) => c.notNull())
-        .addColumn('at', 'bigint', (c) => c.notNull())
-        .addColumn('account', id, (c) => c.notNull())
-        .addColumn('session', 'text')
-        .addColumn('kind', 'text', (c) => c.notNull())
-        .addColumn('model', 'text')
-        .addColumn('provider', 'text')
-        .addColumn('upstream_model', 'text')
-        .addColumn('tool', 'text')
-        .addColumn('rule', 'text')
-        .addColumn('outcome', 'text', (c) => c.notNull())
-        .addColumn('code', 'text')
-        .addColumn('usd', 'bigint', (c) => c.notNull())
-        .addColumn('tokens', 'bigint', (c) => c.notNull())
-        .addColumn('requests', 'bigint', (c) => c.notNull())
-        .addColumn('tool_calls', 'bigint', (c) => c.notNull())
-        .addColumn('input', 'bigint', (c) => c.notNull())
-        .addColumn('output', 'bigint', (c) => c.notNull())
-        .addColumn('cache_read', 'bigint', (c) => c.notNull())
-        .addColumn('cache_write', 'bigint', (c) => c.notNull())
-        .addColumn('reasoning', 'bigint', (c) => c.notNull())
-        .addColumn('usage_source', 'text', (c) => c.notNull())
-        .addColumn('price_version', 'text')
-        .addColumn('latency_ms', 'double precision', (c) => c.notNull())
-        .addColumn('first_byte_ms', 'double precision')
-        .addColumn('step', 'text')
-        .addColumn('traceparent', 'text')
-        .addColumn('labels', 'text')
       return [
         schema
           .createTable('accounts')
@@ -74,7 +42,8 @@ export const migrations: readonly Migration[] = [
           .addColumn('labels', 'text', (c) => c.notNull())
           .addColumn('expires_at', 'bigint')
           .addColumn('revoked_at', 'bigint')
-          .addColumn('created_at', 'bigint', (c) => c.notNull()),
+          .addColumn('created_at', 'bigint', (c) => c.notNull())
+          .addColumn('version', 'bigint', (c) => c.notNull()),
         schema.createIndex('accounts_parent').on('accounts').columns(['parent', 'id']),
         schema
           .createTable('keys')
@@ -86,16 +55,61 @@ export const migrations: readonly Migration[] = [
           schema
             .createTable('balances')
             .addColumn('account', id, (c) => c.notNull())
-            .addColumn('period', 'text', (c) => c.notNull())
+            .addColumn('period', id, (c) => c.notNull())
             .addColumn('starts_at', 'bigint', (c) => c.notNull())
+            .addColumn('writer', id, (c) => c.notNull())
             .addColumn('usd', 'bigint', (c) => c.notNull())
             .addColumn('tokens', 'bigint', (c) => c.notNull())
             .addColumn('requests', 'bigint', (c) => c.notNull())
             .addColumn('tool_calls', 'bigint', (c) => c.notNull())
-            .addPrimaryKeyConstraint('balances_key', ['account', 'period', 'starts_at']),
+            .addColumn('leased_usd', 'bigint', (c) => c.notNull())
+            .addColumn('leased_tokens', 'bigint', (c) => c.notNull())
+            .addColumn('leased_requests', 'bigint', (c) => c.notNull())
+            .addColumn('leased_tool_calls', 'bigint', (c) => c.notNull())
+            .addPrimaryKeyConstraint('balances_key', ['account', 'period', 'starts_at', 'writer']),
         ),
-        withoutRowid(kind, ledger),
+        withoutRowid(
+          kind,
+          schema
+            .createTable('ledger')
+            .addColumn('id', id, (c) => c.primaryKey().notNull())
+            .addColumn('writer', id, (c) => c.notNull())
+            .addColumn('seq', 'bigint', (c) => c.notNull())
+            .addColumn('account', id, (c) => c.notNull())
+            .addColumn('at', 'bigint', (c) => c.notNull())
+            .addColumn('booked', 'bigint', (c) => c.notNull())
+            .addColumn('usd', 'bigint', (c) => c.notNull())
+            .addColumn('tokens', 'bigint', (c) => c.notNull())
+            .addColumn('requests', 'bigint', (c) => c.notNull())
+            .addColumn('tool_calls', 'bigint', (c) => c.notNull())
+            .addColumn('body', 'text', (c) => c.notNull())
+            .addColumn('notes', 'text')
+            .addColumn('notes_hash', 'text', (c) => c.notNull())
+            .addColumn('hash', 'text', (c) => c.notNull()),
+        ),
         schema.createIndex('ledger_account').on('ledger').columns(['account', 'id']),
+        schema
+          .createTable('writers')
+          .addColumn('id', id, (c) => c.primaryKey().notNull())
+          .addColumn('place', 'text', (c) => c.notNull())
+          .addColumn('started_at', 'bigint', (c) => c.notNull())
+          .addColumn('expires_at', 'bigint', (c) => c.notNull())
+          .addColumn('ended_at', 'bigint')
+          .addColumn('wound_up_at', 'bigint')
+          .addColumn('seq', 'bigint', (c) => c.notNull())
+          .addColumn('hash', 'text', (c) => c.notNull()),
+        schema
+          .createTable('marks')
+          .addColumn('id', id, (c) => c.primaryKey().notNull())
+          .addColumn('writer', id, (c) => c.notNull())
+          .addColumn('mark', 'text', (c) => c.notNull()),
+        schema
+          .createTable('changes')
+          .addColumn('seq', kind === 'postgres' ? 'bigserial' : 'integer', (c) => c.primaryKey())
+          .addColumn('at', 'bigint', (c) => c.notNull())
+          .addColumn('kind', 'text', (c) => c.notNull())
+          .addColumn('subject', 'text', (c) => c.notNull()),
+        schema.createIndex('changes_at').on('changes').column('at'),
         schema
           .createTable('audit')
           .addColumn('id', id, (c) => c.primaryKey().notNull())
@@ -104,7 +118,23 @@ export const migrations: readonly Migration[] = [
           .addColumn('action', 'text', (c) => c.notNull())
           .addColumn('subject', 'text')
           .addColumn('allowed', 'integer', (c) => c.notNull())
-          .addColumn('detail', 'text'),
+          .addColumn('detail', 'text')
+          .addColumn('writer', id, (c) => c.notNull())
+          .addColumn('seq', 'bigint', (c) => c.notNull())
+          .addColumn('detail_hash', 'text', (c) => c.notNull())
+          .addColumn('hash', 'text', (c) => c.notNull()),
+        schema
+          .createTable('checkpoints')
+          .addColumn('writer', id, (c) => c.primaryKey().notNull())
+          .addColumn('seq', 'bigint', (c) => c.notNull())
+          .addColumn('hash', 'text', (c) => c.notNull()),
+        schema
+          .createTable('removed')
+          .addColumn('account', id, (c) => c.primaryKey().notNull())
+          .addColumn('usd', 'bigint', (c) => c.notNull())
+          .addColumn('tokens', 'bigint', (c) => c.notNull())
+          .addColumn('requests', 'bigint', (c) => c.notNull())
+          .addColumn('tool_calls', 'bigint', (c) => c.notNull()),
         schema
           .createTable('settings')
           .addColumn('name', 'text', (c) => c.primaryKey().notNull())
@@ -122,8 +152,7 @@ export const migrations: readonly Migration[] = [
  */
 export async function migrate(database: Migratable, list: readonly Migration[] = migrations): Promise<void> {
   const { db, kind } = database
-  const existing = await db.introspection.getTables()
-  const fresh = !existing.some((table) => table.name === 'migrations')
+  const fresh = !(await hasMigrations(database))
   const applied = fresh ? [] : await db.selectFrom('migrations').selectAll().orderBy('number').execute()
   for (const [index, entry] of applied.entries()) {
     if (list[index]?.name === entry.name) continue
@@ -148,6 +177,16 @@ export async function migrate(database: Migratable, list: readonly Migration[] =
     statements.push(db.insertInto('migrations').values(entry).compile())
   }
   await database.batch(statements)
+}
+
+/** Whether the table is there: in Postgres where names without a schema are looked for, so not in another program's. */
+async function hasMigrations({ db, kind }: Migratable): Promise<boolean> {
+  const look =
+    kind === 'sqlite'
+      ? sql<{ found: string }>`select name as found from sqlite_master where type = 'table' and name = 'migrations'`
+      : sql<{ found: string | null }>`select to_regclass('migrations')::text as found`
+  const { rows } = await look.execute(db)
+  return rows.some(({ found }) => found !== null)
 }
 
 /** Clusters a SQLite table by its primary key: one tree to write instead of two. */

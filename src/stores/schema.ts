@@ -1,7 +1,6 @@
-/** Tables as Kysely sees them. Names and types are portable: text, bigint and JSON as text. @module */
-
-import type { LedgerRow, Window } from '../call.ts'
-import type { AccountRow, KeyRow } from './store.ts'
+/** Tables as Kysely sees them, and rows to nouns and back. Names and types are portable: text, bigint and JSON as text. @module */
+import type { Amounts, LedgerRow } from '../call.ts'
+import type { AccountPatch, AccountRow, BalanceRow, Change, KeyRow, WriterRow } from './store.ts'
 
 interface AmountColumns {
   usd: number
@@ -28,6 +27,8 @@ export interface AccountTable {
   expires_at: number | null
   revoked_at: number | null
   created_at: number
+  /** Counts changes, from 1. */
+  version: number
 }
 
 export interface KeyTable {
@@ -38,38 +39,57 @@ export interface KeyTable {
 
 export interface BalanceTable extends AmountColumns {
   account: string
-  /** A window of a limit; the word itself is reserved in Postgres. */
-  period: Window
+  /** A window and, where it is not UTC, its zone; the word window itself is reserved in Postgres. */
+  period: string
   starts_at: number
+  /** Empty for what processes that are gone have left. */
+  writer: string
+  leased_usd: number
+  leased_tokens: number
+  leased_requests: number
+  leased_tool_calls: number
 }
 
 export interface LedgerTable extends AmountColumns {
   id: string
-  call: string
-  attempt: number
-  at: number
+  writer: string
+  seq: number
   account: string
-  session: string | null
-  kind: LedgerRow['kind']
-  model: string | null
-  provider: string | null
-  upstream_model: string | null
-  tool: string | null
-  rule: string | null
-  outcome: LedgerRow['outcome']
-  code: string | null
-  input: number
-  output: number
-  cache_read: number
-  cache_write: number
-  reasoning: number
-  usage_source: LedgerRow['usageSource']
-  price_version: string | null
-  latency_ms: number
-  first_byte_ms: number | null
-  step: string | null
-  traceparent: string | null
-  labels: string | null
+  at: number
+  booked: number
+  /** JSON object. */
+  body: string
+  /** JSON object, or null: there were none, or they were erased. */
+  notes: string | null
+  /** SHA-256 of the notes; empty when there were none. */
+  notes_hash: string
+  hash: string
+}
+
+export interface WriterTable {
+  id: string
+  place: string
+  started_at: number
+  expires_at: number
+  ended_at: number | null
+  /** When what it left was handed on. */
+  wound_up_at: number | null
+  seq: number
+  hash: string
+}
+
+export interface MarkTable {
+  id: string
+  writer: string
+  /** JSON of a Mark. */
+  mark: string
+}
+
+export interface ChangeTable {
+  seq: number
+  at: number
+  kind: Change['kind']
+  subject: string
 }
 
 export interface AuditTable {
@@ -80,7 +100,26 @@ export interface AuditTable {
   subject: string | null
   /** 0 or 1: SQLite has no boolean. */
   allowed: number
+  /** JSON object, or null: there was none, or it was erased. */
   detail: string | null
+  writer: string
+  seq: number
+  /** SHA-256 of the detail; empty when there was none. */
+  detail_hash: string
+  hash: string
+}
+
+/** Where a chain begins now that its first rows are gone. */
+export interface CheckpointTable {
+  writer: string
+  /** Of the last row that was removed. */
+  seq: number
+  hash: string
+}
+
+/** What removed rows of an account and everything below it came to. */
+export interface RemovedTable extends AmountColumns {
+  account: string
 }
 
 export interface SettingTable {
@@ -98,10 +137,17 @@ export interface Tables {
   keys: KeyTable
   balances: BalanceTable
   ledger: LedgerTable
+  writers: WriterTable
+  marks: MarkTable
+  changes: ChangeTable
   audit: AuditTable
+  checkpoints: CheckpointTable
+  removed: RemovedTable
   settings: SettingTable
   migrations: MigrationTable
 }
+
+export type Value = string | number | null
 
 export function accountColumns(row: AccountRow): AccountTable {
   return {
@@ -117,11 +163,12 @@ export function accountColumns(row: AccountRow): AccountTable {
     expires_at: row.expiresAt,
     revoked_at: row.revokedAt,
     created_at: row.createdAt,
+    version: row.version,
   }
 }
 
 /** Columns of the fields a patch names; a field that is absent or undefined is left alone. */
-export function accountPatch(patch: Partial<AccountRow>): Partial<AccountTable> {
+export function accountPatch(patch: AccountPatch): Partial<AccountTable> {
   const columns: Partial<AccountTable> = {}
   if (patch.name !== undefined) columns.name = patch.name
   if (patch.limits !== undefined) columns.limits = JSON.stringify(patch.limits)
@@ -149,6 +196,7 @@ export function accountRow(row: AccountTable): AccountRow {
     expiresAt: maybe(row.expires_at),
     revokedAt: maybe(row.revoked_at),
     createdAt: Number(row.created_at),
+    version: Number(row.version),
   }
 }
 
@@ -156,110 +204,55 @@ export function keyRow(row: KeyTable): KeyRow {
   return { id: row.id, digest: row.digest, createdAt: Number(row.created_at) }
 }
 
-/** Ledger columns in the order `pushLedgerRow` writes their values. */
-export const ledgerColumns = [
-  'id',
-  'call',
-  'attempt',
-  'at',
-  'account',
-  'session',
-  'kind',
-  'model',
-  'provider',
-  'upstream_model',
-  'tool',
-  'rule',
-  'outcome',
-  'code',
-  'usd',
-  'tokens',
-  'requests',
-  'tool_calls',
-  'input',
-  'output',
-  'cache_read',
-  'cache_write',
-  'reasoning',
-  'usage_source',
-  'price_version',
-  'latency_ms',
-  'first_byte_ms',
-  'step',
-  'traceparent',
-  'labels',
-] as const satisfies readonly (keyof LedgerTable)[]
+export function balanceRow(row: BalanceTable): BalanceRow {
+  return {
+    account: row.account,
+    period: row.period,
+    startsAt: Number(row.starts_at),
+    writer: row.writer,
+    used: amounts(row),
+    leased: {
+      usd: Number(row.leased_usd),
+      tokens: Number(row.leased_tokens),
+      requests: Number(row.leased_requests),
+      tool_calls: Number(row.leased_tool_calls),
+    },
+  }
+}
 
-export type Value = string | number | null
-
-/** Appends a row's values to a flat list: one call with many arguments, the cheapest way to fill it. */
-export function pushLedgerRow(values: Value[], row: LedgerRow): void {
-  values.push(
-    row.id,
-    row.call,
-    row.attempt,
-    row.at,
-    row.account,
-    row.session,
-    row.kind,
-    row.model,
-    row.provider,
-    row.upstreamModel,
-    row.tool,
-    row.rule,
-    row.outcome,
-    row.code,
-    row.usd,
-    row.tokens,
-    row.requests,
-    row.tool_calls,
-    row.input,
-    row.output,
-    row.cacheRead,
-    row.cacheWrite,
-    row.reasoning,
-    row.usageSource,
-    row.priceVersion,
-    row.latencyMs,
-    row.firstByteMs,
-    row.step,
-    row.traceparent,
-    row.labels,
-  )
+export function amounts(row: Amounts): Amounts {
+  return {
+    usd: Number(row.usd),
+    tokens: Number(row.tokens),
+    requests: Number(row.requests),
+    tool_calls: Number(row.tool_calls),
+  }
 }
 
 export function ledgerRow(row: LedgerTable): LedgerRow {
   return {
     id: row.id,
-    call: row.call,
-    attempt: Number(row.attempt),
-    at: Number(row.at),
+    writer: row.writer,
+    seq: Number(row.seq),
     account: row.account,
-    session: row.session,
-    kind: row.kind,
-    model: row.model,
-    provider: row.provider,
-    upstreamModel: row.upstream_model,
-    tool: row.tool,
-    rule: row.rule,
-    outcome: row.outcome,
-    code: row.code,
-    usd: Number(row.usd),
-    tokens: Number(row.tokens),
-    requests: Number(row.requests),
-    tool_calls: Number(row.tool_calls),
-    input: Number(row.input),
-    output: Number(row.output),
-    cacheRead: Number(row.cache_read),
-    cacheWrite: Number(row.cache_write),
-    reasoning: Number(row.reasoning),
-    usageSource: row.usage_source,
-    priceVersion: row.price_version,
-    latencyMs: Number(row.latency_ms),
-    firstByteMs: maybe(row.first_byte_ms),
-    step: row.step,
-    traceparent: row.traceparent,
-    labels: row.labels,
+    at: Number(row.at),
+    booked: Number(row.booked),
+    ...amounts(row),
+    body: row.body,
+    notes: row.notes,
+    hash: row.hash,
+  }
+}
+
+export function writerRow(row: WriterTable): WriterRow {
+  return {
+    id: row.id,
+    place: row.place,
+    startedAt: Number(row.started_at),
+    expiresAt: Number(row.expires_at),
+    endedAt: maybe(row.ended_at),
+    seq: Number(row.seq),
+    hash: row.hash,
   }
 }
 

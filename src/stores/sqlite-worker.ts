@@ -1,10 +1,11 @@
 /**
  * The thread that owns the one SQLite connection: a commit waits for the disk, and the thread that serves requests must
- * not. Commands are answered strictly in order. Imports nothing of ours, so that it loads quickly and alone.
+ * not. Commands are answered strictly in order. Of ours it imports the hash chain alone, so that it loads quickly.
  * @module
  */
 import { DatabaseSync, type StatementSync } from 'node:sqlite'
 import { parentPort, workerData } from 'node:worker_threads'
+import { chainHash, chainStart } from './chain.ts'
 
 export type Scalar = string | number | null
 
@@ -19,14 +20,24 @@ export interface WorkerOptions {
   readonly busyMs: number
   /** Inserts one ledger row, or nothing when its id is there. */
   readonly insertRow: string
-  readonly rowWidth: number
-  /** Adds to one balance. */
+  /** Adds to one balance of one writer, and takes from its lease. */
   readonly addBalance: string
-  readonly balanceWidth: number
+  /** Finds a writer that has not been declared dead. */
+  readonly findWriter: string
+  readonly postingWidth: number
 }
 
-/** A ledger group as JSON text: one string crosses between threads for less than the values it holds. */
-export type Command = string | { readonly batch: readonly Statement[] } | { readonly close: true }
+/** A ledger group of one writer. */
+export interface PostCommand {
+  readonly writer: string
+  /** Lines as they are chained, between line feeds. */
+  readonly lines: string
+  readonly notes: readonly (string | null)[] | null
+  /** `postingWidth` values each. */
+  readonly postings: readonly Scalar[]
+}
+
+export type Command = PostCommand | { readonly batch: readonly Statement[] } | { readonly close: true }
 
 export interface Outcome {
   readonly rows: readonly unknown[]
@@ -36,7 +47,10 @@ export interface Outcome {
 /** `code` is SQLite's extended result code, 0 when the failure is not SQLite's. */
 export type Answer =
   | { readonly outcomes: readonly Outcome[] }
-  | { readonly known: readonly number[] }
+  /** What came of a post: lines that were there already (then nothing was written), or where the chain ends now. */
+  | { readonly known: readonly number[]; readonly seq: number; readonly hash: string }
+  /** The writer was declared dead: nothing was written. */
+  | { readonly fenced: true }
   | { readonly error: { readonly code: number; readonly message: string } }
 
 const nothing: Answer = { outcomes: [] }
@@ -50,11 +64,11 @@ function open(options: WorkerOptions): DatabaseSync {
   const db = new DatabaseSync(options.path)
   try {
     db.exec(`PRAGMA busy_timeout = ${options.busyMs}`)
-    // Before the journal mode: held exclusively, the write-ahead index stays in memory and nobody else gets in.
-    db.exec('PRAGMA locking_mode = EXCLUSIVE')
     db.exec('PRAGMA journal_mode = WAL')
     db.exec('PRAGMA synchronous = FULL')
     db.exec('PRAGMA foreign_keys = ON')
+    // What is erased is overwritten.
+    db.exec('PRAGMA secure_delete = ON')
     // Index leaves of many accounts are written at random: they should be in memory (64 MiB).
     db.exec('PRAGMA cache_size = -65536')
     db.exec('PRAGMA temp_store = MEMORY')
@@ -85,6 +99,8 @@ function serve(db: DatabaseSync, options: WorkerOptions): (command: Command) => 
   const commit = db.prepare('COMMIT')
   let insertRow: StatementSync | null = null
   let addBalance: StatementSync | null = null
+  let findWriter: StatementSync | null = null
+  let chain = { writer: '', seq: 0, hash: chainStart }
 
   function prepare(sql: string): Prepared {
     const found = prepared.get(sql)
@@ -111,31 +127,45 @@ function serve(db: DatabaseSync, options: WorkerOptions): (command: Command) => 
     return { outcomes }
   }
 
-  function post(text: string): Answer {
-    const [rows, balances] = JSON.parse(text) as [Scalar[], Scalar[]]
+  function post({ writer, lines, notes, postings }: PostCommand): Answer {
     insertRow ??= db.prepare(options.insertRow)
     addBalance ??= db.prepare(options.addBalance)
-    const { rowWidth, balanceWidth } = options
-    const known: number[] = []
+    findWriter ??= db.prepare(options.findWriter)
+    if (chain.writer !== writer) chain = { writer, seq: 0, hash: chainStart }
     begin.run()
-    for (let at = 0; at < rows.length; at += rowWidth) {
-      if (Number(insertRow.run(...rows.slice(at, at + rowWidth)).changes) === 0) known.push(at / rowWidth)
+    if (findWriter.get(writer) === undefined) {
+      db.exec('ROLLBACK')
+      return { fenced: true }
     }
-    // The balances were added up over all rows; with a row already there the sums are wrong and must be made anew.
+    let { seq, hash } = chain
+    const known: number[] = []
+    const texts = lines.split('\n')
+    for (let index = 0; index < texts.length; index++) {
+      const text = texts[index] as string
+      const [id, account, at, booked, usd, tokens, requests, calls, digest, body] = text.split('\t') as string[]
+      const next = chainHash(hash, seq + 1, text)
+      const row = [id, writer, seq + 1, account, at, booked, usd, tokens, requests, calls, body, notes?.[index] ?? null]
+      if (insertRow.run(...(row as Scalar[]), digest as string, next).changes === 0) known.push(index)
+      seq++
+      hash = next
+    }
+    // Balances were added up and lines chained over all of them; with one already there it has to be made anew.
     if (known.length > 0) {
       db.exec('ROLLBACK')
-      return { known }
+      return { known, ...chain }
     }
-    for (let at = 0; at < balances.length; at += balanceWidth) {
-      addBalance.run(...balances.slice(at, at + balanceWidth))
+    const { postingWidth } = options
+    for (let at = 0; at < postings.length; at += postingWidth) {
+      addBalance.run(writer, ...postings.slice(at, at + postingWidth))
     }
     commit.run()
-    return { known }
+    chain = { writer, seq, hash }
+    return { known, seq, hash }
   }
 
   return (command) => {
     try {
-      if (typeof command === 'string') return post(command)
+      if ('lines' in command) return post(command)
       if ('batch' in command) return batch(command.batch)
       // The last connection to close writes the log back into the file and removes it.
       db.close()
@@ -156,7 +186,7 @@ try {
   const answer = serve(open(options), options)
   port.on('message', (command: Command) => {
     port.postMessage(answer(command))
-    if (typeof command === 'object' && 'close' in command) port.close()
+    if ('close' in command) port.close()
   })
   port.postMessage(nothing)
 } catch (error) {

@@ -2,69 +2,66 @@
 import { closeSync, mkdirSync, openSync } from 'node:fs'
 import { dirname, extname } from 'node:path'
 import { Worker } from 'node:worker_threads'
-import {
-  type CompiledQuery,
-  type DatabaseConnection,
-  type Dialect,
-  type Driver,
-  Kysely,
-  SqliteAdapter,
-  SqliteIntrospector,
-  SqliteQueryCompiler,
-} from 'kysely'
+import { type CompiledQuery, Kysely } from 'kysely'
+import type { Posted, SqlDatabase } from './database.ts'
+import { compileOnly, dialectOver } from './dialect.ts'
 import type { DatabaseError } from './health.ts'
+import { openJournal } from './journal.ts'
+import { postingWidth } from './ledger.ts'
 import { migrate } from './migrations.ts'
-import { ledgerColumns, type Tables } from './schema.ts'
-import { balanceColumns, ledgerStatements, type SqlOptions, sqlStore } from './sql.ts'
+import { isGone, ownPlace } from './place.ts'
+import type { Tables } from './schema.ts'
+import { type SqlOptions, sqlStore } from './sql.ts'
+import { postStatements } from './sql-ledger.ts'
 import type { Answer, Command, Scalar, WorkerOptions } from './sqlite-worker.ts'
 import type { Store } from './store.ts'
 
 export interface SqliteOptions extends SqlOptions {
-  /** How long to wait for a predecessor to let go of the file, ms. */
+  /** How long to wait for another process to let go of the file, ms. */
   readonly busyMs?: number
 }
 
 /**
- * Opens the store in a SQLite file, makes file (mode 0600) and folder (0700) where missing, and migrates it.
- *
- * The file is held exclusively until `close`: one gateway per data folder.
+ * Opens the store in a SQLite file, makes file (mode 0600) and folder (0700) where missing, and migrates it. Several
+ * processes of one machine may open the same file.
  *
  * @param path of the file, or `:memory:` for a store that ends with its handle
- * @throws {Error} another gateway holds the file; it is damaged or no database; it is newer than the program
+ * @throws {Error} the file is damaged, no database, or newer than the program
  */
 export async function openSqlite(path: string, options: SqliteOptions = {}): Promise<Store> {
   if (path !== ':memory:') create(path)
-  const compile = new Kysely<Tables>({ dialect: dialect(refuse) })
-  const thread = startThread({
-    path,
-    busyMs: options.busyMs ?? 1000,
-    ...ledgerStatements(compile),
-    rowWidth: ledgerColumns.length,
-    balanceWidth: balanceColumns.length,
-  })
+  const compile = compileOnly('sqlite')
+  const busyMs = options.busyMs ?? 5000
+  const thread = startThread({ path, busyMs, ...postStatements(compile), postingWidth })
+  const journal = openJournal(path === ':memory:' ? null : `${path}-marks`)
   const batch = async (statements: readonly CompiledQuery[]) => {
     const answer = await thread.ask({
       batch: statements.map((query) => ({ sql: query.sql, params: query.parameters as readonly Scalar[] })),
     })
     return 'outcomes' in answer ? answer.outcomes : []
   }
+  const db = new Kysely<Tables>({ dialect: dialectOver('sqlite', batch) })
+  const database: SqlDatabase = {
+    kind: 'sqlite',
+    db,
+    batch,
+    beside: batch,
+    async post(writer, { lines, notes, postings }) {
+      return (await thread.ask({ writer, lines, notes, postings })) as Posted
+    },
+    marks: journal,
+    place: ownPlace(),
+    gone: isGone,
+    alive: thread.alive,
+    async close() {
+      journal.close()
+      await thread.close()
+    },
+  }
   try {
     await thread.opened
-    const db = new Kysely<Tables>({ dialect: dialect(batch) })
-    await migrate({ kind: 'sqlite', db, batch })
-    return sqlStore(
-      {
-        db,
-        batch,
-        async post(group) {
-          const answer = await thread.ask(JSON.stringify([group.rows, group.balances]))
-          return 'known' in answer ? answer.known : []
-        },
-        alive: thread.alive,
-        close: thread.close,
-      },
-      options,
-    )
+    await migrate(database)
+    return await sqlStore(database, options)
   } catch (error) {
     await thread.close().catch(() => undefined)
     throw new Error(`cannot open ${path}: ${explain(error)}`, { cause: error })
@@ -91,7 +88,7 @@ function explain(error: unknown): string {
   if (!(error instanceof Error)) return String(error)
   switch (error instanceof SqliteError ? error.code & 0xff : 0) {
     case busy:
-      return 'another gateway uses this data folder; stop it first, or give this one a folder of its own'
+      return 'another process keeps the file locked; stop what reads or writes it'
     case corrupt:
     case notDatabase:
       return `the file is damaged or not a SQLite database (${error.message}); restore it from a backup, or move it away to start empty`
@@ -171,38 +168,4 @@ function startThread(workerData: WorkerOptions): Thread {
   }
 
   return { opened, ask, alive: () => dead === null, close }
-}
-
-type Batch = (statements: readonly CompiledQuery[]) => Promise<readonly { rows: readonly unknown[]; changes: number }[]>
-
-const refuse: Batch = () => Promise.reject(new Error('compiles only'))
-
-function dialect(batch: Batch): Dialect {
-  const connection: DatabaseConnection = {
-    async executeQuery<R>(query: CompiledQuery) {
-      const [outcome] = await batch([query])
-      if (outcome === undefined) throw new Error('the database gave no answer')
-      return { rows: outcome.rows as R[], numAffectedRows: BigInt(outcome.changes) }
-    },
-    streamQuery() {
-      throw new Error('streaming is not offered')
-    },
-  }
-  // A transaction held open across turns would take in other callers' statements on the one connection.
-  const single = () => Promise.reject(new Error('use batch: it runs statements as one transaction'))
-  const driver: Driver = {
-    init: async () => undefined,
-    acquireConnection: async () => connection,
-    beginTransaction: single,
-    commitTransaction: single,
-    rollbackTransaction: single,
-    releaseConnection: async () => undefined,
-    destroy: async () => undefined,
-  }
-  return {
-    createAdapter: () => new SqliteAdapter(),
-    createDriver: () => driver,
-    createIntrospector: (db) => new SqliteIntrospector(db),
-    createQueryCompiler: () => new SqliteQueryCompiler(),
-  }
 }

@@ -1,7 +1,7 @@
 /** zod slice: a tool server that speaks MCP, over HTTP (`url`) or as a child process (`command`). @module */
 import { z } from 'zod'
 import { secretRef, serverAuthSchema } from '../credentials/schemes.ts'
-import { allowPrivate, duration, upstreamUrl } from './row.ts'
+import { allowPrivate, duration, toolPrices, upstreamUrl, usdPerCall } from './row.ts'
 
 /** `auto` asks the server; the other two skip the question. */
 export const eras = ['auto', 'legacy', 'modern'] as const
@@ -21,6 +21,11 @@ export const mcpRowSchema = z
     timeout: duration.default(60_000),
     allow_private: allowPrivate.default([]),
     disabled: z.boolean().default(false),
+    price: toolPrices.optional(),
+    reports_cost: z
+      .strictObject({ max: usdPerCall.describe('USD; a call is held at this, and charged no more') })
+      .optional()
+      .describe("take the server's word for what a call cost"),
   })
   .superRefine((row, context) => {
     const refuse = (path: string, message: string) => context.addIssue({ code: 'custom', path: [path], message })

@@ -1,7 +1,7 @@
 /** zod slice: an HTTP API described by an OpenAPI document, each operation a tool. @module */
 import { z } from 'zod'
 import { serverAuthSchema } from '../credentials/schemes.ts'
-import { allowPrivate, baseUrl, duration } from './row.ts'
+import { allowPrivate, baseUrl, duration, toolPrices } from './row.ts'
 
 /** A glob over operation ids, or over `METHOD /path`. */
 const operationGlob = z.string().min(1)
@@ -24,6 +24,7 @@ export const openapiRowSchema = z
     timeout: duration.default(30_000),
     allow_private: allowPrivate.default([]),
     disabled: z.boolean().default(false),
+    price: toolPrices.optional(),
     /** Operation id (or `METHOD /path`) to the tool's name. */
     names: z
       .record(z.string().min(1), z.string().regex(/^[A-Za-z0-9_-]{1,64}$/, 'must be 1 to 64 of A-Z, a-z, 0-9, _ and -'))

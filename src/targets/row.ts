@@ -46,3 +46,19 @@ export const upstreamUrl = z.string().superRefine((text, context) => {
 export const baseUrl = upstreamUrl
   .refine((text) => !text.includes('?'), 'must not have a query')
   .transform((text) => text.replace(/\/+$/, ''))
+
+const mostUsd = 1_000
+
+/** USD with at most 6 decimals; micro-dollars after parsing. */
+export const usdPerCall = z
+  .number()
+  .min(0)
+  .max(mostUsd)
+  .refine((usd) => Math.round(usd * 1e6) / 1e6 === usd, 'must have at most 6 decimals')
+  .transform((usd) => Math.round(usd * 1e6))
+
+/** What calls of a server's tools cost: each of them, and by the server's own name of a tool. */
+export const toolPrices = z.strictObject({
+  call: usdPerCall.prefault(0).describe('USD per call of any tool, at most 6 decimals'),
+  tools: z.record(z.string().min(1), usdPerCall).default({}).describe('USD per call, by the name the server knows'),
+})

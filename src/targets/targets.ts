@@ -33,7 +33,8 @@ export function openTargets(
 ): Map<string, Target> {
   const open = new Map<string, Target>()
   for (const [id, row] of [...servers].sort(([a], [b]) => (a < b ? -1 : 1))) {
-    const key = JSON.stringify(row)
+    // What a call costs is no matter of the connection.
+    const key = JSON.stringify({ ...row, price: null, reports_cost: null })
     const known = previous.get(id)
     if (known !== undefined && openedWith.get(known) === key) {
       open.set(id, known)

@@ -15,18 +15,29 @@ import {
   type ReplyFacts,
   type Usage,
 } from '../call.ts'
+import { closingEvents } from '../dialects/openai-chat/closing.ts'
+import { outputSeen, usageSoFar } from '../dialects/openai-chat/stream.ts'
 import { usageOfReply } from '../dialects/openai-chat/usage.ts'
 import { type Fault, fault, mayHaveActed } from '../fault.ts'
 import type { Clock } from '../gateway.ts'
 import { skipSpace } from '../json.ts'
+import { familyOf, mediaTokens } from '../tokens.ts'
 import { passHeaders, retryAfterMs } from './headers.ts'
+import type { Meter } from './meter.ts'
 import { EventTap } from './tap.ts'
 
 /** Largest whole reply; also after decompression. */
 const maxReplyBytes = 64 * 1024 * 1024
 
-export function laneOf(clock: Clock, call: LlmCall, attempt: Attempt, facts: ReplyFacts): Lane {
-  return new ModelLane(clock, call, attempt.target?.provider ?? 'upstream', facts)
+/** @param meter of a stream that is paid for as it runs, else null */
+export function laneOf(
+  clock: Clock,
+  call: LlmCall,
+  attempt: Attempt,
+  facts: ReplyFacts,
+  meter: Meter | null = null,
+): Lane {
+  return new ModelLane(clock, call, attempt.target?.provider ?? 'upstream', facts, meter)
 }
 
 /** A class, because one of these is made for every attempt. */
@@ -35,6 +46,7 @@ class ModelLane implements Lane {
   readonly #call: LlmCall
   readonly #upstream: string
   readonly #facts: ReplyFacts
+  readonly #meter: Meter | null
   readonly #begun: number
   #chunks: Buffer[] = []
   #size = 0
@@ -47,11 +59,12 @@ class ModelLane implements Lane {
   #retryMs = 1000
   #firstByteMs: number | null = null
 
-  constructor(clock: Clock, call: LlmCall, upstream: string, facts: ReplyFacts) {
+  constructor(clock: Clock, call: LlmCall, upstream: string, facts: ReplyFacts, meter: Meter | null) {
     this.#clock = clock
     this.#call = call
     this.#upstream = upstream
     this.#facts = facts
+    this.#meter = meter
     this.#begun = clock.mono()
   }
 
@@ -65,7 +78,7 @@ class ModelLane implements Lane {
     // Some vendors label their streams wrongly; only a JSON answer to a stream request is taken as whole.
     const streams = code === 200 && this.#call.facts.stream && !(typeof type === 'string' && type.includes('json'))
     if (streams && (this.#encoding === '' || this.#encoding === 'identity')) {
-      this.#tap = new EventTap(this.#call, () => this.#begin())
+      this.#tap = new EventTap(this.#call, this.#meter, () => this.#begin())
     }
   }
 
@@ -78,21 +91,33 @@ class ModelLane implements Lane {
     return 'more'
   }
 
+  ready(then: (next: 'more' | 'stop') => void): void {
+    if (this.#tap === null) then('more')
+    else this.#tap.ready(then)
+  }
+
   end(): Ending {
     const tap = this.#tap
     if (tap === null) return this.#size > maxReplyBytes ? this.#broken('its answer is too large') : this.#endWhole()
     tap.close()
-    const usage = tap.state.usage ?? this.#estimate()
+    const usage = this.#used()
     if (tap.complete()) return this.#ending('answered', null, usage, null, tap.tail)
+    const stopped = this.#meter?.stopped ?? null
+    if (stopped !== null) {
+      const closing = closingEvents(this.#call, tap.state, tap.first, usage)
+      return this.#ending('truncated', stopped, usage, null, closing)
+    }
     const why = tap.state.error
-    // Nothing was delivered: another target may still answer.
-    if (!this.#call.reply.started) return this.#ending('fault', this.#failed(why ?? emptyStream), noUsage)
+    // Nothing was delivered: another target may still answer. One that says nothing at all may have worked on it.
+    if (!this.#call.reply.started)
+      return this.#ending('fault', this.#failed(why ?? emptyStream), why === null ? usage : noUsage)
     return this.#ending('truncated', why === null ? this.#truncated() : this.#failed(why), usage)
   }
 
-  fail(cause: Fault | null): Ending {
+  fail(cause: Fault | null, sent: boolean): Ending {
     const tap = this.#tap
-    const usage = tap?.state.usage ?? this.#estimate()
+    if (!sent) return this.#ending(cause === null ? 'hangup' : 'fault', cause, noUsage, null, null, false)
+    const usage = this.#used()
     if (cause === null) return this.#ending('hangup', null, usage)
     if (!this.#call.reply.started) {
       const reached = this.#status !== null || mayHaveActed(cause.body)
@@ -149,11 +174,21 @@ class ModelLane implements Lane {
     return fault({ code: 'upstream_truncated', upstream: this.#upstream })
   }
 
-  /** What was seen, where nobody reports usage: four bytes a token, one token an event. */
+  /** What the provider reports for a whole answer is the truth; of one that was cut, what came after its report is added. */
+  #used(): Usage {
+    const tap = this.#tap
+    if (tap === null) return this.#estimate()
+    return (tap.complete() ? tap.state.usage : usageSoFar(tap.state)) ?? this.#estimate()
+  }
+
+  /** What was seen, where nobody reports usage: four bytes a token, media by their rules, at least a token an event. */
   #estimate(): Usage {
-    const input = Math.ceil(this.#call.facts.bytes / 4)
+    const { model, textBytes, media } = this.#call.facts
+    const family = familyOf(model)
+    const seen = media.reduce((sum, part) => sum + mediaTokens(family, part, unknownMedia), 0)
+    const input = Math.ceil(textBytes / 4) + seen
     const whole = this.#call.kind === 'embedding' ? 0 : Math.ceil(this.#size / 4)
-    return { ...noUsage, input, output: this.#tap?.state.events ?? whole, source: 'estimated' }
+    return { ...noUsage, input, output: this.#tap === null ? whole : outputSeen(this.#tap.state), source: 'estimated' }
   }
 
   #elapsed(): number {
@@ -184,6 +219,8 @@ class ModelLane implements Lane {
 }
 
 const empty: Buffer = Buffer.alloc(0)
+/** What a file counts as of which nothing is known: one large picture. */
+const unknownMedia = 3_000
 const emptyStream = 'it ended the stream before the first event'
 
 function streamHeaders(headers: string[]): string[] {

@@ -1,10 +1,13 @@
 /** Event streams passing by: whole events go on at once, the end is kept back. @module */
 import type { LlmCall } from '../call.ts'
 import { lastEventEnd, maxEventBytes, ordinaryEvents, readEvents, streamState } from '../dialects/openai-chat/stream.ts'
+import type { Meter } from './meter.ts'
 
 const done = Buffer.from('data: [DONE]\n\n')
 /** Bytes of an unfinished event that a separator can reach back into. */
 const overlap = 3
+/** Kept of the first event, for the closing ones to share its members. */
+const firstBytes = 4096
 const nothing: Buffer = Buffer.alloc(0)
 
 /** A class, because streams are many and long: what one holds is what an idle stream costs. */
@@ -12,8 +15,13 @@ export class EventTap {
   readonly state = streamState()
   /** The terminator, as the vendor wrote it or supplied where it left it out. */
   tail: Buffer = done
+  /** The beginning of the stream, where the stream may have to be closed by us. */
+  first: Buffer | null = null
   readonly #call: LlmCall
+  readonly #meter: Meter | null
   readonly #begin: () => void
+  /** The reply takes no more for now. */
+  #full = false
   /** Bytes of an event that is not whole yet. */
   #partial: Buffer[] | null = null
   #partialSize = 0
@@ -24,8 +32,9 @@ export class EventTap {
   #earlySize = 0
 
   /** @param begin sends the head; called once, before the first event that is worth it */
-  constructor(call: LlmCall, begin: () => void) {
+  constructor(call: LlmCall, meter: Meter | null, begin: () => void) {
     this.#call = call
+    this.#meter = meter
     this.#begin = begin
   }
 
@@ -36,10 +45,28 @@ export class EventTap {
       return 'stop'
     }
     if (bytes === null) return 'more'
-    const events = ordinaryEvents(bytes)
-    if (events === null) return this.#inspect(bytes)
-    this.state.events += events
-    return this.#send(bytes)
+    return ordinaryEvents(bytes, this.state) ? this.#paid(this.#send(bytes)) : this.#inspect(bytes)
+  }
+
+  /** After `wait`: the reply has drained, and what comes next is paid for or never will be. */
+  ready(then: (next: 'more' | 'stop') => void): void {
+    if (this.#full) {
+      this.#call.reply.onDrain(() => {
+        this.#full = false
+        this.ready(then)
+      })
+      return
+    }
+    const next = this.#paid('more')
+    if (next === 'wait') this.#meter?.onAnswer(() => this.ready(then))
+    else then(next)
+  }
+
+  /** What was sent is there to be paid; whether more may come is what the meter says. */
+  #paid(sent: 'more' | 'wait' | 'stop'): 'more' | 'wait' | 'stop' {
+    if (this.#meter === null || this.#meter.passes(this.state) || this.complete()) return sent
+    const next = this.#meter.look(this.state)
+    return next === 'more' ? sent : next
   }
 
   /** Upstream ended: a last event without its empty line still counts when it is readable. */
@@ -89,11 +116,14 @@ export class EventTap {
     const { reply } = this.#call
     if (!reply.started) {
       if (this.state.events === 0) return this.#hold(bytes)
+      if (this.#meter !== null) this.first = Buffer.from(bytes.subarray(0, firstBytes))
       this.#begin()
       for (const waiting of this.#early ?? []) reply.write(waiting)
       this.#early = null
     }
-    return reply.write(bytes) ? 'more' : 'wait'
+    if (reply.write(bytes)) return 'more'
+    this.#full = true
+    return 'wait'
   }
 
   #hold(bytes: Buffer): 'more' | 'stop' {
@@ -118,6 +148,6 @@ export class EventTap {
     // What came with an error is only worth telling where the caller has the beginning: else another target may answer.
     if (state.error !== null && !this.#call.reply.started) return 'stop'
     const sent = kept.length === 0 ? 'more' : this.#send(kept.length === 1 ? (kept[0] as Buffer) : Buffer.concat(kept))
-    return state.done || state.error !== null ? 'stop' : sent
+    return state.done || state.error !== null ? 'stop' : this.#paid(sent)
   }
 }

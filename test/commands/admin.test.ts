@@ -49,7 +49,9 @@ describe('accounts, keys and sessions from a terminal', () => {
       '--label',
       'a=b=c',
     )
-    assert.deepEqual(account.limits, [{ unit: 'usd', max: '5.25', window: 'day', action: 'stop', alert_at: [70, 90] }])
+    assert.deepEqual(account.limits, [
+      { unit: 'usd', max: '5.25', window: 'day', zone: 'UTC', action: 'stop', alert_at: [70, 90] },
+    ])
     assert.deepEqual(account.labels, { a: 'b=c' })
 
     const globs = ['--tool', 'petstore__get*', '--tool', 'petstore__list*']

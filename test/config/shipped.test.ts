@@ -2,8 +2,10 @@ import assert from 'node:assert/strict'
 import { readdirSync, readFileSync } from 'node:fs'
 import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
+import { parse } from 'yaml'
 import { describeFault } from '../../src/config/document.ts'
 import { jsonSchemas } from '../../src/config/json-schemas.ts'
+import { limitsSchema } from '../../src/config/limits.ts'
 import { loadConfig, loadPolicyTests } from '../../src/config/load.ts'
 import { resolveModel } from '../../src/config/resolve.ts'
 import { runPolicyTests } from '../../src/policy/policy-tests.ts'
@@ -14,6 +16,15 @@ const result = await loadConfig(root, { secretExists: () => false, previousEpoch
 
 test('the configuration that ships loads without a fault', () => {
   assert.deepEqual('faults' in result ? result.faults.map(describeFault) : [], [])
+})
+
+test('the rate limits shown as comments load when they are no comments', () => {
+  const text = readFileSync(`${root}/policies/limits.yaml`, 'utf8')
+  const shown = text.slice(text.indexOf('# rates:')).replace(/^#( (?!With|limit)|$)/gm, '')
+  const read = limitsSchema.safeParse(parse(shown))
+  assert.equal(read.error, undefined)
+  assert.equal(read.data?.rates?.limits.length, 7)
+  assert.equal(read.data?.rates?.replicas, 2)
 })
 
 test('the policies that ship do what their tests expect', async () => {

@@ -25,10 +25,12 @@ const attempt: Attempt = {
   hold: { usd: 0, tokens: 0, requests: 1, tool_calls: 0 },
   cap: null,
   slices: null,
+  toolPrice: null,
 }
 const facts = {
   ...{ session: null, provider: 'vendor', model: 'm', attempts: 1, cost: null, remaining: null, upstreamMs: null },
   upstreamHeaders: [],
+  rates: null,
 }
 
 export function hear({ status = 200, headers, chunks, asked = {}, kind = 'chat' }: Fed): Heard {

@@ -102,7 +102,7 @@ describe('a request body', () => {
         if (facts.streamOptionsSpan !== null)
           assert.deepEqual(JSON.parse(cut(text, facts.streamOptionsSpan)), JSON.parse(text).stream_options)
         assert.equal(cut(text, { start: facts.bodyStart - 1, end: facts.bodyStart }), '{')
-        assert.ok(facts.inputBound >= Buffer.byteLength(text))
+        assert.equal(facts.textBytes, Buffer.byteLength(text))
       }),
       { numRuns: 2000 },
     )
@@ -180,9 +180,43 @@ describe('a request body', () => {
     const part = (type: string) => ({ type, [type]: { url: 'x' } })
     const text = (parts: object[]) => JSON.stringify({ model: 'm', messages: [{ role: 'user', content: parts }] })
     const plain = text([{ type: 'text', text: 'x' }])
-    assert.equal(read(plain).inputBound, plain.length)
-    const media = text([part('image_url'), part('input_audio')])
-    assert.equal(read(media).inputBound, media.length + 6000)
+    assert.deepEqual([read(plain).textBytes, read(plain).media], [plain.length, []])
+    const far = text([part('image_url'), { type: 'file', file: { file_id: 'f' } }, { type: 'hologram', x: 1 }])
+    assert.equal(read(far).textBytes, far.length)
+    assert.deepEqual(read(far).media, [
+      { kind: 'image', width: null, height: null, low: false },
+      { kind: 'file', textBytes: null },
+      { kind: 'file', textBytes: 3000 },
+    ])
+  })
+
+  it('does not count the data of media as text', () => {
+    const png = Buffer.alloc(3000)
+    png.write('\x89PNG\r\n\x1a\n\0\0\0\rIHDR', 'latin1')
+    png.writeUInt32BE(640, 16)
+    png.writeUInt32BE(480, 20)
+    const url = `data:image/png;base64,${png.toString('base64')}`
+    const sound = Buffer.alloc(16_000).toString('base64')
+    const csv = Buffer.from('a,b\n1,2\n').toString('base64')
+    const parts = [
+      { type: 'text', text: 'what is it' },
+      { type: 'image_url', image_url: { url, detail: 'low' } },
+      { type: 'input_audio', input_audio: { data: sound, format: 'pcm16' } },
+      { type: 'file', file: { filename: 'a.csv', file_data: `data:text/csv;base64,${csv}` } },
+    ]
+    const body = JSON.stringify({
+      model: 'm',
+      modalities: ['text', 'audio'],
+      messages: [{ role: 'user', content: parts }],
+    })
+    const facts = read(body)
+    assert.equal(facts.textBytes, body.length - png.toString('base64').length - sound.length - csv.length)
+    assert.equal(facts.speaks, true)
+    assert.deepEqual(facts.media, [
+      { kind: 'image', width: 640, height: 480, low: true },
+      { kind: 'audio', seconds: (sound.length * 3) / 4 / 750 },
+      { kind: 'file', textBytes: (csv.length * 3) / 4 },
+    ])
   })
 
   it('is refused when a top-level key stands twice, whatever it is', () => {

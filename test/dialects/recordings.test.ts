@@ -6,6 +6,7 @@
 import assert from 'node:assert/strict'
 import { existsSync } from 'node:fs'
 import { describe, it } from 'node:test'
+import fc from 'fast-check'
 import { readUsage } from '../../src/dialects/openai-chat/usage.ts'
 import { isRecord } from '../upstreams/vendor-body.ts'
 import { type Fixture, type FixtureRow, fixtureFolder, fixtureRows, readFixture } from '../upstreams/vendor-fixtures.ts'
@@ -124,6 +125,67 @@ describe('usage of vendors that count in their own way', () => {
     )
   })
 
+  it('tells apart what was cached, thought and spoken, wherever a vendor puts it', () => {
+    const kinds = (value: object) => {
+      const usage = readUsage({ prompt_tokens: 100, completion_tokens: 50, ...value })
+      assert.ok(usage !== null, JSON.stringify(value))
+      const { source, ...counts } = usage
+      return Object.fromEntries(Object.entries(counts).filter(([, count]) => count !== 0))
+    }
+    const plain = { input: 100, output: 50 }
+    assert.deepEqual(
+      kinds({
+        prompt_tokens_details: { cached_tokens: 10, audio_tokens: 20, cache_write_tokens: 30 },
+        completion_tokens_details: { reasoning_tokens: 5, audio_tokens: 40 },
+      }),
+      { ...plain, cacheRead: 10, audioInput: 20, cacheWrite: 30, reasoning: 5, audioOutput: 40 },
+    )
+    assert.deepEqual(kinds({ prompt_cache_hit_tokens: 64, prompt_cache_miss_tokens: 36 }), { ...plain, cacheRead: 64 })
+    const anthropic = {
+      cache_read_input_tokens: 20,
+      cache_creation_input_tokens: 30,
+      cache_creation: { ephemeral_5m_input_tokens: 10, ephemeral_1h_input_tokens: 20 },
+    }
+    assert.deepEqual(kinds(anthropic), { ...plain, cacheRead: 20, cacheWrite: 30, cacheWriteLong: 20 })
+    // More than the prompt: it stands beside it.
+    assert.deepEqual(kinds({ prompt_tokens: 7, ...anthropic }), {
+      ...{ input: 57, output: 50, cacheRead: 20 },
+      ...{ cacheWrite: 30, cacheWriteLong: 20 },
+    })
+    assert.deepEqual(kinds({ reasoning_tokens: 900, total_tokens: 150 }), { input: 100, output: 950, reasoning: 900 })
+    assert.deepEqual(
+      kinds({ prompt_tokens_details: null, completion_tokens_details: { reasoning_tokens: null } }),
+      plain,
+    )
+    assert.deepEqual(kinds({ prompt_tokens_details: { audio_tokens: 999 } }), { ...plain, audioInput: 100 })
+  })
+
+  it('never charges more parts than a vendor told of, nor fewer than none', () => {
+    const odd = fc.oneof(
+      fc.integer({ min: -5, max: 2_000 }),
+      fc.constantFrom(null, undefined, Number.NaN, '7', 1e15, 0),
+    )
+    const details = fc.record({ cached_tokens: odd, audio_tokens: odd, cache_write_tokens: odd, reasoning_tokens: odd })
+    const usage = fc.record({
+      ...{ prompt_tokens: odd, completion_tokens: odd, total_tokens: odd, prompt_cache_hit_tokens: odd },
+      ...{ cache_read_input_tokens: odd, cache_creation_input_tokens: odd, reasoning_tokens: odd },
+      ...{ prompt_tokens_details: details, completion_tokens_details: details },
+      cache_creation: fc.record({ ephemeral_5m_input_tokens: odd, ephemeral_1h_input_tokens: odd }),
+    })
+    fc.assert(
+      fc.property(usage, (value) => {
+        const read = readUsage(value)
+        if (read === null) return
+        const { source, ...counts } = read
+        for (const count of Object.values(counts)) assert.ok(Number.isSafeInteger(count) && count >= 0)
+        for (const part of [read.cacheRead, read.cacheWrite, read.audioInput]) assert.ok(part <= read.input)
+        for (const part of [read.reasoning, read.audioOutput]) assert.ok(part <= read.output)
+        assert.ok(read.cacheWriteLong <= read.cacheWrite)
+      }),
+      { numRuns: 5000 },
+    )
+  })
+
   it('that is no usage is not believed', () => {
     for (const value of [
       null,
@@ -134,6 +196,10 @@ describe('usage of vendors that count in their own way', () => {
       { prompt_tokens: 5 },
       { prompt_tokens: 1.5, completion_tokens: 1 },
       { prompt_tokens: 1e12, completion_tokens: 1 },
+      { prompt_tokens: 5, completion_tokens: 1, prompt_tokens_details: { cached_tokens: -1 } },
+      { prompt_tokens: 5, completion_tokens: 1, prompt_tokens_details: { audio_tokens: Number.NaN } },
+      { prompt_tokens: 5, completion_tokens: 1, completion_tokens_details: { audio_tokens: '3' } },
+      { prompt_tokens: 5, completion_tokens: 1, cache_creation: { ephemeral_1h_input_tokens: 1e12 } },
     ])
       assert.equal(numbers(value), null, JSON.stringify(value))
   })

@@ -131,6 +131,31 @@ describe('a request at the door', () => {
     assert.equal((await get(`/v1/models/${key}`, withKey())).status, 400)
   })
 
+  it('is judged by the credential it carries itself, whatever its connection carried before', async () => {
+    const revoked = await gateway.mintKey()
+    assert.equal((await gateway.admin('DELETE', `/keys/${revoked.id}`)).status, 200)
+    const sent: readonly (readonly [readonly string[], number])[] = [
+      [[`authorization: Bearer ${key}`], 200],
+      [[`authorization: Bearer ${key}`], 200],
+      [[`authorization: Bearer ${revoked.key}`], 401],
+      [[], 401],
+      [[`x-api-key: ${key}`], 200],
+      [[`x-goog-api-key: ${key}`], 200],
+      [[`x-goog-api-key: ${revoked.key}`], 401],
+      [[`authorization: Bearer ${key}`], 200],
+      [[`authorization: Bearer ${key}`, `x-api-key: ${revoked.key}`], 400],
+    ]
+    const requests = sent.map(
+      ([lines]) => `GET /v1/models HTTP/1.1\r\n${['host: localhost', ...lines].join('\r\n')}\r\n\r\n`,
+    )
+    const { text } = await send(requests.join(''))
+    const statuses = [...text.matchAll(/HTTP\/1\.1 (\d+) /g)].map(([, status]) => Number(status))
+    assert.deepEqual(
+      statuses,
+      sent.map(([, status]) => status),
+    )
+  })
+
   it('without a good key gets one and the same answer, whatever it tried', async () => {
     const bodies = new Set<string>()
     const mangled = `${key.slice(0, -1)}${key.endsWith('0') ? '1' : '0'}`

@@ -60,9 +60,9 @@ it('no key, prompt or provider credential is in the log, the metrics, the data f
 
   const folder = join(gateway.home, 'data')
   const master = readFileSync(join(folder, 'master-key'), 'utf8').trim()
-  const kept = readdirSync(folder)
-    .filter((name) => name !== 'master-key')
-    .map((name) => readFileSync(join(folder, name), 'latin1'))
+  const kept = readdirSync(folder, { recursive: true, withFileTypes: true })
+    .filter((one) => one.isFile() && one.name !== 'master-key')
+    .map(({ parentPath, name }) => readFileSync(join(parentPath, name), 'latin1'))
     .join('\n')
   const errors = answers.filter(({ status }) => status !== 200)
   assert.ok(errors.length >= 15, String(errors.length))
@@ -106,7 +106,8 @@ it('a wrong setting is told in one line, without a stack and without its secret'
     [{ GATEHOUSE_PUBLIC_URL: 'gate.example.com' }, /^GATEHOUSE_PUBLIC_URL/],
     [{ GATEHOUSE_ALLOW_PRIVATE: '10.0.0.0/8' }, /^GATEHOUSE_ALLOW_PRIVATE/],
     [{ DATABASE_URL: 'mysql://x' }, /^DATABASE_URL/],
-    [{ GATEHOUSE_WORKERS: '4' }, /^--workers/],
+    [{ GATEHOUSE_WORKERS: 'four' }, /^GATEHOUSE_WORKERS/],
+    [{ DATABASE_URL: 'postgres://me:Zm9vYmFy/x@host:badport/db' }, /^DATABASE_URL: cannot be read/],
     [{ GATEHOUSE_LOG_LEVEL: 'loud' }, /^GATEHOUSE_LOG_LEVEL/],
     [{ HOST: '192.0.2.1' }, /^HOST 192\.0\.2\.1/],
   ]
@@ -127,11 +128,30 @@ it('a wrong setting is told in one line, without a stack and without its secret'
   assert.ok(!output.includes('Zm9vYmFy'))
 })
 
-it('a second gateway on the same folder does not start, and says why', async () => {
-  const first = await startGateway({})
-  const { code, output } = await startFails({
-    env: { DATABASE_URL: `sqlite:${join(first.home, 'data/gatehouse.db')}` },
-  })
-  assert.equal(code, 1)
-  assert.match(output, /another gateway uses this data folder/)
+it('a second gateway on the same database knows the same keys and counts against the same budgets', async () => {
+  const vendor = await openVendor()
+  const models = { house: { provider: 'vendor', upstream: 'ok', price: { input: 0, output: 0 } } }
+  const first = await startGateway({ vendor, models })
+  const env = {
+    DATABASE_URL: `sqlite:${join(first.home, 'data/gatehouse.db')}`,
+    GATEHOUSE_MASTER_KEY: readFileSync(join(first.home, 'data/master-key'), 'utf8').trim(),
+  }
+  const second = await startGateway({ vendor, models, env })
+  const key = await first.mintKey({ limits: [{ unit: 'requests', max: 3 }] })
+  const statuses = []
+  for (const gateway of [first, second, first, second, first]) {
+    statuses.push((await gateway.chat(key.key, { model: 'house' })).status)
+  }
+  assert.deepEqual(statuses, [200, 200, 200, 429, 429])
+})
+
+it('a database on another machine is spoken to in the clear only with a word about it', () => {
+  const notes = (DATABASE_URL: string) => settingsFrom({ DATABASE_URL }, {}, '/').notes
+  for (const url of ['postgres://me:Zm9vYmFy@db.example/x', 'postgresql://db.example/x?sslmode=disable']) {
+    assert.match(notes(url).join(), /DATABASE_URL.*not encrypted/)
+    assert.ok(!notes(url).join().includes('Zm9vYmFy'))
+  }
+  for (const url of ['postgres://db.example/x?sslmode=verify-full', 'postgres://127.0.0.1/x', 'sqlite:a.db']) {
+    assert.deepEqual(notes(url), [])
+  }
 })

@@ -31,7 +31,7 @@ describe('the books', () => {
       const { headers } = await gateway.chat(key.key, { model, stream })
       const row = (await gateway.ledger()).at(-1)
       if (!stream) assert.equal(micros(headers.get('x-gatehouse-cost-usd') ?? ''), row.usd)
-      assert.equal(row.priceVersion, 'models.yaml')
+      assert.match(row.price_version, /^models\.yaml#[0-9a-f]{8}$/)
       return row.usd
     }
     const exact = (input: number, output: number, cached = 0) =>
@@ -144,7 +144,7 @@ describe('the books', () => {
     const { status } = await gateway.chat(key.key, { model: 'reset' })
     assert.equal(status, 502)
     const row = (await gateway.ledger()).at(-1)
-    assert.deepEqual([row.code, row.usageSource, row.output], ['upstream_error', 'estimated', 0])
+    assert.deepEqual([row.code, row.usage_source, row.output], ['upstream_error', 'estimated', 0])
     assert.ok(row.input > 0 && row.usd > 0)
   })
 })

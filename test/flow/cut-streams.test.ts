@@ -129,7 +129,7 @@ describe('a stream that is cut', () => {
     const row = (await gateway.ledger()).at(-1)
     assert.equal((await gateway.ledger()).length, before + 1)
     assert.ok(row.tokens > 0)
-    assert.equal(row.usageSource, 'estimated')
+    assert.equal(row.usage_source, 'estimated')
     assert.equal(await gateway.metric('gatehouse_open_holds'), 0)
   })
 })

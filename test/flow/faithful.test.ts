@@ -143,7 +143,7 @@ describe('an answer on its way to the caller', () => {
     const full = await direct({ ...body, ...withUsage })
     const events = full.split(/(?<=\n\n)/).filter((event) => !event.includes('"choices":[]'))
     assert.equal(await through(body), events.join(''))
-    assert.equal((await gateway.ledger()).at(-1)?.usageSource, 'provider')
+    assert.equal((await gateway.ledger()).at(-1)?.usage_source, 'provider')
   })
 
   it('ends with [DONE] where the vendor leaves it out', async () => {

@@ -156,7 +156,7 @@ describe('a route with two targets', () => {
     const call = headers.get('x-gatehouse-request-id')
     const rows = (await gateway.ledger()).filter((row) => row.call === call)
     assert.deepEqual(
-      rows.map((row) => [row.attempt, row.upstreamModel, row.outcome, row.code, row.requests, row.step]),
+      rows.map((row) => [row.attempt, row.upstream_model, row.outcome, row.code, row.requests, row.step]),
       [
         [1, 'status-500', 'fault', 'upstream_error', 0, 'plan'],
         [2, 'status-503', 'fault', 'upstream_error', 0, 'plan'],

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { type AddressInfo, createServer } from 'node:net'
 import { describe, it } from 'node:test'
 import OpenAI from 'openai'
-import { startGateway, startInside } from '../gateway.ts'
+import { startFails, startGateway, startInside } from '../gateway.ts'
 
 const demo = {
   providers: { demo: { base_url: 'builtin:demo', speaks: ['openai-chat'], credential: 'none' } },
@@ -30,11 +30,21 @@ describe('a gateway that starts for the first time', () => {
     await works()
   })
 
-  it('says in its log that it does not use a Redis it was given, and nothing of it otherwise', async () => {
+  it('says once in its log that a Redis it was given does not answer, without its password, and nothing of it otherwise', async () => {
     const plain = await startGateway(demo)
-    assert.ok(!plain.log().includes('REDIS_URL'), plain.log())
-    const given = await startGateway({ ...demo, env: { REDIS_URL: 'redis://127.0.0.1:1' } })
-    assert.equal(given.log().match(/REDIS_URL is set/g)?.length, 1, given.log())
+    assert.ok(!/redis/i.test(plain.log()), plain.log())
+    const given = await startGateway({ ...demo, env: { REDIS_URL: 'redis://:canary-password@127.0.0.1:1' } })
+    await given.logged(/Redis does not answer/)
+    await given.stop()
+    assert.equal(given.log().match(/Redis/g)?.length, 1, given.log())
+    assert.ok(!given.log().includes('canary-password'))
+  })
+
+  it('refuses a REDIS_URL that is none, without showing it', async () => {
+    const { code, output } = await startFails({ ...demo, env: { REDIS_URL: 'localhost:6379/canary-password' } })
+    assert.equal(code, 1)
+    assert.match(output, /REDIS_URL: must be redis:/)
+    assert.ok(!output.includes('canary-password'), output)
   })
 
   it('answers the OpenAI SDK with its built-in model, streams and tool calls included', async () => {

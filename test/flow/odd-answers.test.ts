@@ -91,12 +91,12 @@ describe('usage that cannot be believed', () => {
       for (const model of ['no-usage', 'usage-string']) {
         await gateway.chat(key, { model: `vendor/${model}`, stream })
         const row = (await gateway.ledger()).at(-1)
-        assert.deepEqual([row.upstreamModel, row.usageSource], [model, 'estimated'])
+        assert.deepEqual([row.upstream_model, row.usage_source], [model, 'estimated'])
         assert.ok(row.input > 0 && row.output > 0, model)
       }
       await gateway.chat(key, { model: 'vendor/zero-usage', stream })
       const zero = (await gateway.ledger()).at(-1)
-      assert.deepEqual([zero.usageSource, zero.tokens], ['provider', 0])
+      assert.deepEqual([zero.usage_source, zero.tokens], ['provider', 0])
     }
   })
 })

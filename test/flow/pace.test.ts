@@ -76,7 +76,7 @@ describe('a stream in motion', () => {
       await vendor.until((request) => request.model === model)
       socket.destroy()
       await vendor.until((request) => request.model === model && request.aborted)
-      await eventually(async () => (await lastRow())?.upstreamModel === model)
+      await eventually(async () => (await lastRow())?.upstream_model === model)
       const row = await lastRow()
       assert.equal(row.outcome, 'hangup', model)
       assert.ok(row.tokens > 0, model)
@@ -90,7 +90,8 @@ describe('a stream in motion', () => {
     const seen = collect(socket)
     await eventually(() => seen.text().includes('slowly'))
     const during = await gateway.ask('GET', '/v1/sessions/current', { key: session.key })
-    assert.ok(during.json.held.tokens >= 4000, during.text)
+    // A slice of the cap, not the whole of it.
+    assert.ok(during.json.held.tokens >= 256 && during.json.held.tokens < 4000, during.text)
     socket.destroy()
     const current = async () => (await gateway.ask('GET', '/v1/sessions/current', { key: session.key })).json
     await eventually(async () => (await current()).held.tokens === 0)

@@ -47,6 +47,17 @@ describe('a tool call', () => {
     const base_url = `http://127.0.0.1:${port}`
     gateway = await startGateway({
       vendor: await openVendor(),
+      limits: {
+        rates: {
+          orders: {
+            per: ['key', 'tool'],
+            tools: ['shop__list*'],
+            labels: { tier: 'trial' },
+            tool_calls: 2,
+            window: '1h',
+          },
+        },
+      },
       files: {
         'registry/shop.yaml': spec(base_url),
         'registry/servers/shop.yaml': {
@@ -105,6 +116,24 @@ describe('a tool call', () => {
     const current = await gateway.ask('GET', '/v1/sessions/current', { key: session.key })
     assert.equal(current.json.remaining.tool_calls, 4)
     assert.equal(current.json.per_tool.shop__listOrders.calls, 1)
+  })
+
+  it('past its rate is an error the model can read, with the time to wait, and never reaches the server', async () => {
+    const trial = (await gateway.mintKey({ roles: ['clerk'], labels: { tier: 'trial' } })).key
+    const session = (await gateway.mintSession(trial)).key
+    const before = asked.length
+    const codes = []
+    for (const who of [trial, session, trial, session]) codes.push((await call(who, 'shop__listOrders')).code)
+    assert.deepEqual(codes, [null, null, 'rate_limited', 'rate_limited'])
+    assert.equal(asked.length, before + 2)
+    const { status, rpc } = await call(trial, 'shop__listOrders')
+    assert.deepEqual([status, rpc.isError], [200, true])
+    assert.match(rpc.content[0].text, /limit orders: 2 tool calls in 1h for key k_[^ ]+, tool shop__listorders/)
+    assert.ok(rpc._meta['dev.gatehouse/retryAfter'] > 3500)
+    assert.equal((await call(trial, 'shop__transfer', { body: { amount: 1 } })).code, null)
+    assert.equal((await call(key, 'shop__listOrders')).code, null)
+    const { text } = await gateway.ask('GET', '/metrics')
+    assert.match(text, /gatehouse_rate_limited_total\{scope="key\+tool"\} 3/)
   })
 
   it('past its budget is an error the model can read, and never reaches the server', async () => {

@@ -51,7 +51,7 @@ describe('a pattern that covers another', () => {
 
 function account(id: string, parent: Account | null, more: Partial<Account> = {}): Account {
   const plain = { limits: [], models: null, tools: null, roles: [], labels: {}, expiresAt: null, revokedAt: null }
-  return { id, parent, kind: 'session', name: id, createdAt: 0, ...plain, ...more }
+  return { id, parent, kind: 'session', name: id, createdAt: 0, version: 1, ...plain, ...more }
 }
 
 describe('an account below others', () => {

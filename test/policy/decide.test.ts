@@ -29,6 +29,7 @@ function account(over: Partial<Account> = {}): Account {
     expiresAt: null,
     revokedAt: null,
     createdAt: 0,
+    version: 1,
     ...over,
   }
 }

@@ -17,6 +17,7 @@ function account(id: string, models: string[] | null, parent: Account | null = n
     expiresAt: null,
     revokedAt: null,
     createdAt: 0,
+    version: 1,
   }
 }
 

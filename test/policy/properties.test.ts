@@ -49,6 +49,7 @@ function accountOf(nodes: readonly { tools: string[] | null; roles: string[] }[]
       expiresAt: null,
       revokedAt: null,
       createdAt: 0,
+      version: 1,
     }),
     null,
   ) as Account

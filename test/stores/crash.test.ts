@@ -7,8 +7,8 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { after, describe, it } from 'node:test'
 import { fileURLToPath } from 'node:url'
-import type { LedgerRow } from '../../src/call.ts'
 import { openSqlite } from '../../src/stores/sqlite.ts'
+import { verifyAppended } from './appended.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'gatehouse-crash-'))
 after(() => rmSync(folder, { recursive: true, force: true }))
@@ -46,27 +46,7 @@ async function appendUntilKilled(path: string, round: number): Promise<readonly 
 async function verify(path: string, acknowledged: ReadonlySet<string>): Promise<void> {
   const store = await openSqlite(path)
   try {
-    const rows: LedgerRow[] = []
-    for (;;) {
-      const page = await store.ledger.page({ limit: 1000, after: rows.at(-1)?.id })
-      rows.push(...page)
-      if (page.length < 1000) break
-    }
-    const found = new Set(rows.map((row) => row.id))
-    assert.equal(found.size, rows.length, 'a row is there twice')
-    const lost = [...acknowledged].filter((id) => !found.has(id))
-    assert.deepEqual(lost, [])
-    const sums = new Map<string, { usd: number; requests: number }>()
-    for (const row of rows) {
-      for (const account of [row.account, 'acme']) {
-        const sum = sums.get(account) ?? { usd: 0, requests: 0 }
-        sums.set(account, { usd: sum.usd + row.usd, requests: sum.requests + row.requests })
-      }
-    }
-    for (const [account, { usd, requests }] of sums) {
-      const [balance] = await store.accounts.balances(account)
-      assert.deepEqual({ usd: balance?.usd, requests: balance?.requests }, { usd, requests }, account)
-    }
+    await verifyAppended(store, acknowledged)
   } finally {
     await store.close()
   }

@@ -1,15 +1,8 @@
 import assert from 'node:assert/strict'
 import { DatabaseSync, type SQLInputValue } from 'node:sqlite'
 import { describe, it } from 'node:test'
-import {
-  type CompiledQuery,
-  DummyDriver,
-  Kysely,
-  PostgresAdapter,
-  PostgresIntrospector,
-  PostgresQueryCompiler,
-  SqliteDialect,
-} from 'kysely'
+import { type CompiledQuery, Kysely, SqliteDialect } from 'kysely'
+import { compileOnly } from '../../src/stores/dialect.ts'
 import { type Migratable, type Migration, migrate, migrations } from '../../src/stores/migrations.ts'
 import type { Tables } from '../../src/stores/schema.ts'
 
@@ -47,7 +40,7 @@ describe('migrations', () => {
     assert.deepEqual(
       names.map((row) => ({ ...row })),
       [
-        { number: 1, name: 'first tables' },
+        { number: 1, name: 'tables' },
         { number: 2, name: 'more' },
       ],
     )
@@ -63,14 +56,7 @@ describe('migrations', () => {
   })
 
   it('are spoken in Postgres without what only SQLite knows', () => {
-    const db = new Kysely<Tables>({
-      dialect: {
-        createAdapter: () => new PostgresAdapter(),
-        createDriver: () => new DummyDriver(),
-        createIntrospector: (instance) => new PostgresIntrospector(instance),
-        createQueryCompiler: () => new PostgresQueryCompiler(),
-      },
-    })
+    const db = compileOnly('postgres')
     const text = migrations.flatMap((m) => m.statements(db.schema, 'postgres').map((s) => s.compile().sql)).join('\n')
     assert.doesNotMatch(text, /rowid|autoincrement|datetime/i)
     assert.match(text, /"id" text collate "C"/)

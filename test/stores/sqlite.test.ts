@@ -1,23 +1,35 @@
 import assert from 'node:assert/strict'
-import { execFile, execFileSync } from 'node:child_process'
+import { execFileSync, spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { closeSync, existsSync, mkdtempSync, openSync, rmSync, statSync, writeFileSync, writeSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { after, describe, it } from 'node:test'
-import { promisify } from 'node:util'
 import type { Worker } from 'node:worker_threads'
 import { openSqlite } from '../../src/stores/sqlite.ts'
-import { account, auditRow, entry, ledgerRow, total } from '../contract/rows.ts'
+import type { WriterRow } from '../../src/stores/store.ts'
+import { wholeChain } from '../contract/ledger.ts'
+import { account, auditRow, entry, line, posting, total } from '../contract/rows.ts'
 import { storeContract } from '../contract/store.ts'
+import { leaseTogether } from './together.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'gatehouse-sqlite-'))
 after(() => rmSync(folder, { recursive: true, force: true }))
 let files = 0
 const fresh = () => join(folder, `data-${++files}`, 'gatehouse.db')
 
-storeContract('sqlite in a file', (options) => openSqlite(fresh(), options))
-storeContract('sqlite in memory', (options) => openSqlite(':memory:', options))
+storeContract(
+  'sqlite in a file',
+  async () => {
+    const path = fresh()
+    return { open: (options) => openSqlite(path, options) }
+  },
+  { shared: true },
+)
+storeContract('sqlite in memory', async () => ({ open: (options) => openSqlite(':memory:', options) }), {
+  shared: false,
+})
 
 describe('the SQLite file', () => {
   it('is readable by its owner alone, and so is its folder', async () => {
@@ -33,28 +45,61 @@ describe('the SQLite file', () => {
   it('is one complete file after closing, and holds everything when opened again', async () => {
     const path = fresh()
     const store = await openSqlite(path)
-    await store.ledger.append([entry(ledgerRow('r1'), [total('red')])])
+    await store.ledger.append([entry(line('r1', { notes: '{"step":"a"}' }), [posting(total('red'))])])
+    const [row] = await store.ledger.page({ limit: 10 })
     await store.close()
     assert.equal(existsSync(`${path}-wal`), false)
     const again = await openSqlite(path)
-    assert.deepEqual(await again.ledger.page({ limit: 10 }), [ledgerRow('r1')])
-    assert.equal((await again.accounts.balances('red'))[0]?.usd, 1250)
+    assert.deepEqual(await again.ledger.page({ limit: 10 }), [row])
+    assert.equal((await again.balances.of('red'))[0]?.used.usd, 1250)
     await again.close()
   })
 
-  it('belongs to one gateway: a second one is refused, and the first keeps working', async () => {
+  it('is shared by processes: both append, and together they never spend more than there is', async () => {
     const path = fresh()
-    const first = await openSqlite(path)
-    await assert.rejects(openSqlite(path, { busyMs: 0 }), /another gateway uses this data folder/)
-    const other = `import { openSqlite } from '${new URL('../../src/stores/sqlite.ts', import.meta.url)}'
-      await openSqlite(${JSON.stringify(path)}, { busyMs: 0 })`
-    const child = promisify(execFile)(process.execPath, ['--input-type=module-typescript', '-e', other])
-    await assert.rejects(child, /another gateway uses this data folder/)
-    await first.settings.set('a', 'b')
-    await first.close()
-    const second = await openSqlite(path)
-    assert.equal(await second.settings.get('a'), 'b')
-    await second.close()
+    const store = await openSqlite(path)
+    await store.accounts.insert(account('red'), null)
+    const spent = await leaseTogether([path, 'red', '100', '3'])
+    assert.equal(spent[0] + spent[1], 100)
+    const rows = await store.balances.of('red')
+    assert.deepEqual(
+      rows.map((row) => [row.writer, row.used.tokens, row.leased.tokens]),
+      [['', 100, 0]],
+    )
+    const lines = await store.ledger.page({ limit: 1000 })
+    for (const chain of Map.groupBy(lines, ({ writer }) => writer).values()) wholeChain(chain)
+    await store.close()
+  })
+
+  it('tells a process that was killed from one that lives, and what it had in the air', async () => {
+    const path = fresh()
+    const store = await openSqlite(path)
+    const script = `import { openSqlite } from '${new URL('../../src/stores/sqlite.ts', import.meta.url)}'
+      const store = await openSqlite(${JSON.stringify(path)})
+      store.writers.mark([{ line: { id: 'r1', account: 'red', at: 1, booked: 2, usd: 3, tokens: 4, requests: 5, tool_calls: 6 }, head: '{' }])
+      process.stdout.write(store.writers.id)
+      setInterval(() => {}, 1000)`
+    const child = spawn(process.execPath, ['--input-type=module-typescript', '-e', script], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    })
+    const [id] = await once(child.stdout, 'data')
+    const rowOf = async () => {
+      const { writers } = await store.writers.beat(15_000)
+      return writers.find((row) => row.id === String(id)) as WriterRow
+    }
+    assert.equal(store.writers.gone(await rowOf()), false)
+    child.kill('SIGKILL')
+    await once(child, 'exit')
+    const dead = await rowOf()
+    assert.equal(store.writers.gone(dead), true)
+    const amounts = { usd: 3, tokens: 4, requests: 5, tool_calls: 6 }
+    assert.deepEqual(await store.writers.marksOf(dead.id), [
+      { line: { id: 'r1', account: 'red', at: 1, booked: 2, ...amounts }, head: '{' },
+    ])
+    assert.equal(await store.writers.fence(dead), true)
+    await store.writers.windUp(dead.id)
+    assert.deepEqual(await store.writers.marksOf(dead.id), [])
+    await store.close()
   })
 
   it('is refused with a clear message when it is not a database', async () => {
@@ -94,12 +139,12 @@ describe('the database thread', () => {
     const store = await openSqlite(fresh())
     const worker = await started
     assert.equal(store.healthy(), true)
-    const append = store.ledger.append([entry(ledgerRow('r1'))])
+    const append = store.ledger.append([entry(line('r1'))])
     const exited = worker.terminate()
     await assert.rejects(append, /the database is closed/)
     await exited
     assert.equal(store.healthy(), false)
-    await assert.rejects(store.ledger.append([entry(ledgerRow('r2'))]), /the database is closed/)
+    await assert.rejects(store.ledger.append([entry(line('r2'))]), /the database is closed/)
     await assert.rejects(store.accounts.get('acme'), /the database is closed/)
     await store.close()
   })
@@ -127,20 +172,20 @@ describe('a disk that takes no more', { skip: prlimit ? false : 'prlimit is not 
     }
     const path = fresh()
     const store = await openSqlite(path, { probeMs: 5, log })
-    await store.ledger.append([entry(ledgerRow('r1', { usd: 1 }), [total('red')])])
+    await store.ledger.append([entry(line('r1', { usd: 1 }), [posting(total('red'))])])
     limitFiles(statSync(`${path}-wal`).size)
     try {
-      await assert.rejects(store.ledger.append([entry(ledgerRow('r2', { usd: 2 }), [total('red')])]))
+      await assert.rejects(store.ledger.append([entry(line('r2', { usd: 2 }), [posting(total('red'))])]))
       assert.equal(store.healthy(), false)
       await assert.rejects(store.audit.append([auditRow('a1')]))
       await assert.rejects(store.accounts.insert(account('acme'), null))
-      assert.equal((await store.accounts.balances('red'))[0]?.usd, 1)
+      assert.equal((await store.balances.of('red'))[0]?.used.usd, 1)
     } finally {
       limitFiles('unlimited')
     }
     while (!store.healthy()) await new Promise((resolve) => setTimeout(resolve, 1))
-    await store.ledger.append([entry(ledgerRow('r2', { usd: 2 }), [total('red')])])
-    assert.equal((await store.accounts.balances('red'))[0]?.usd, 3)
+    await store.ledger.append([entry(line('r2', { usd: 2 }), [posting(total('red'))])])
+    assert.equal((await store.balances.of('red'))[0]?.used.usd, 3)
     assert.deepEqual(messages, ['the database cannot be written', 'the database can be written again'])
     await store.close()
   })

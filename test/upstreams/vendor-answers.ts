@@ -73,12 +73,19 @@ function usage(asked: Asked, output: number): unknown {
   let [input, out] = behaviour.usageNumbers ?? [prompt(asked), output + behaviour.reasoning]
   if (behaviour.usage === 'zero') [input, out] = [0, 0]
   const write = behaviour.usage === 'string' ? String : (count: number) => count
+  const [heard, spoken] = behaviour.audio
+  const [written, long] = behaviour.written
+  const creation = { ephemeral_5m_input_tokens: written - long, ephemeral_1h_input_tokens: long }
   return {
     prompt_tokens: write(input),
     completion_tokens: write(out),
     total_tokens: write(input + out),
-    prompt_tokens_details: { cached_tokens: write(behaviour.cached), audio_tokens: write(0) },
-    completion_tokens_details: { reasoning_tokens: write(behaviour.reasoning) },
+    prompt_tokens_details: { cached_tokens: write(behaviour.cached), audio_tokens: write(heard) },
+    completion_tokens_details: {
+      reasoning_tokens: write(behaviour.reasoning),
+      ...(spoken === 0 ? {} : { audio_tokens: write(spoken) }),
+    },
+    ...(written === 0 ? {} : { cache_creation_input_tokens: write(written), cache_creation: creation }),
     ...extra(behaviour, 'usage'),
   }
 }

@@ -35,6 +35,10 @@ export interface Behaviour {
   usageSplit: boolean
   cached: number
   reasoning: number
+  /** Heard and spoken. */
+  audio: readonly [number, number]
+  /** Written to a cache, and of that for long. */
+  written: readonly [number, number]
   // How a stream goes.
   crlf: boolean
   done: boolean
@@ -87,6 +91,8 @@ export function good(): Behaviour {
     usageSplit: false,
     cached: 0,
     reasoning: 0,
+    audio: [0, 0],
+    written: [0, 0],
     crlf: false,
     done: true,
     finish: true,
@@ -158,6 +164,8 @@ const parts: readonly Part[] = [
   [/^usage-split$/, () => ({ usageSplit: true })],
   [/^cached-(\d+)$/, (n) => ({ cached: n })],
   [/^reasoning-(\d+)$/, (n) => ({ reasoning: n })],
+  [/^audio-(\d+)-(\d+)$/, (n, m) => ({ audio: [n, m] })],
+  [/^written-(\d+)-(\d+)$/, (n, m) => ({ written: [n, m] })],
 
   [/^crlf$/, () => ({ crlf: true })],
   [/^no-done$/, () => ({ done: false })],

@@ -8,6 +8,7 @@ import { isUtf8 } from 'node:buffer'
 import type { LlmCall, LlmFacts, NamedSpan } from '../../call.ts'
 import { type Fault, fault } from '../../fault.ts'
 import { scalarEnd, skipSpace, stringAt, stringEnd } from '../../json.ts'
+import { countedFacts } from './parts.ts'
 
 /** Nesting accepted in a model request; tool schemas nest deeper than policy documents do. */
 const maxDepth = 128
@@ -18,8 +19,6 @@ const maxModelName = 256
  * would say one thing to them and nothing to us.
  */
 const judged = new Set(['model', 'stream', 'stream_options', 'max_tokens', 'max_completion_tokens', 'n', 'best_of'])
-/** Counted per image, audio or file part when no better rule is known: a bound for one high-detail image. */
-const tokensPerMediaPart = 3_000
 
 type Member = NamedSpan
 
@@ -51,7 +50,10 @@ function facts(value: Record<string, unknown>, spans: Member[], kind: LlmCall['k
     return refuse('stream', 'must be a boolean')
   const choices = multiplier(value)
   if (choices === null) return refuse('n', 'must be an integer from 1 to 128')
-  const misspelt = spans.find(({ key }) => !judged.has(key) && judged.has(key.toLowerCase()))
+  const misspelt = spans.find(({ key }) => {
+    const lower = key.toLowerCase()
+    return lower !== key && judged.has(lower)
+  })
   if (misspelt !== undefined)
     return refuse('body', `has the key ${JSON.stringify(misspelt.key)}; write it in lower case`)
   const cap = kind === 'embedding' ? null : outputCap(value, spans)
@@ -69,7 +71,7 @@ function facts(value: Record<string, unknown>, spans: Member[], kind: LlmCall['k
     cap,
     unsetCaps: cap === null ? capNames.flatMap((name) => spans.find(({ key }) => key === name) ?? []) : [],
     choices: choices * (kind === 'completion' ? prompts(value) : 1),
-    inputBound: body.length + mediaParts(value) * tokensPerMediaPart,
+    ...countedFacts(value, body.length),
     bytes: body.length,
     bodyStart: body.indexOf(0x7b) + 1,
   }
@@ -106,18 +108,6 @@ function outputCap(value: Record<string, unknown>, spans: Member[]): LlmFacts['c
     found = { name, value: given, span, also: found }
   }
   return found
-}
-
-function mediaParts(value: Record<string, unknown>): number {
-  const messages = value.messages
-  if (!Array.isArray(messages)) return 0
-  let parts = 0
-  for (const message of messages) {
-    const content = (message as { content?: unknown } | null)?.content
-    if (!Array.isArray(content)) continue
-    for (const part of content) if ((part as { type?: unknown } | null)?.type !== 'text') parts++
-  }
-  return parts
 }
 
 /** Top-level members with the span of their value. The syntax is known to be valid. @returns what is wrong, as text */

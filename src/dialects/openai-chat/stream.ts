@@ -4,6 +4,7 @@
  * @module
  */
 import type { Usage } from '../../call.ts'
+import { tally } from './text.ts'
 import { readUsage } from './usage.ts'
 
 /** Longest event: one that never ends must not fill the memory. */
@@ -11,18 +12,53 @@ export const maxEventBytes = 16 * 1024 * 1024
 
 /** What the events so far have said. */
 export interface StreamState {
-  /** Data events seen, `[DONE]` not counted: a count of what was delivered when nobody reports usage. */
+  /** Data events seen, `[DONE]` not counted. */
   events: number
+  /** Bytes of text in them, whatever it is for: content, arguments of tools, reasoning. */
+  text: number
+  /** Pieces of text that were not empty: none of them is less than one token. */
+  pieces: number
   /** Answers that have ended (`finish_reason`), by index; null while none has. */
   finished: Set<number> | null
   usage: Usage | null
+  /** Output tokens counted by us when the provider last said what it counted. */
+  countedThen: number
   /** Why the stream cannot be believed any more, in our words, or null. */
   error: string | null
   done: boolean
 }
 
 export function streamState(): StreamState {
-  return { events: 0, finished: null, usage: null, error: null, done: false }
+  return { events: 0, text: 0, pieces: 0, finished: null, usage: null, countedThen: 0, error: null, done: false }
+}
+
+/** A token is about four bytes of text; the same measure as for input nobody counted. */
+export const bytesPerToken = 4
+/** More bytes than this a token has only in odd places (long runs of blanks): a whole answer does not average it. */
+const mostBytesPerToken = 16
+
+/**
+ * Output tokens seen so far: never less than what is plausibly billed. An event is at least one token, and vendors that
+ * put many into one event are counted by the text.
+ */
+export function outputSeen(state: StreamState): number {
+  return Math.max(state.events, Math.ceil(state.text / bytesPerToken))
+}
+
+/** Output tokens these are for certain: what shows that a vendor goes on beyond its cap, without blaming one that does not. */
+export function outputCertain(state: StreamState): number {
+  return Math.max(state.pieces, Math.floor(state.text / mostBytesPerToken))
+}
+
+/**
+ * What was used by a stream that did not come to its end: what the provider said last and what was counted since then.
+ *
+ * @returns null when the provider said nothing
+ */
+export function usageSoFar(state: StreamState): Usage | null {
+  const { usage } = state
+  const since = outputSeen(state) - state.countedThen
+  return usage === null || since === 0 ? usage : { ...usage, output: usage.output + since, source: 'estimated' }
 }
 
 /**
@@ -44,21 +80,22 @@ export function lastEventEnd(bytes: Buffer): number {
 }
 
 /**
- * The common case in one look: events that only carry text.
+ * The common case in one look: events that only carry text, which are counted.
  *
- * @returns how many data events these are, or null when one of them may carry an ending, an error or usage
+ * @returns false, and counts nothing, when one of them may carry an ending, an error or usage
  */
-export function ordinaryEvents(bytes: Buffer): number | null {
+export function ordinaryEvents(bytes: Buffer, state: StreamState): boolean {
   // As text of single bytes: searching it costs less than asking the buffer once per mark.
   const text = bytes.toString('latin1')
-  if (text.includes('[DONE]') || text.includes('"error"')) return null
-  if (hasValue(text, '"finish_reason"') || hasValue(text, '"usage"')) return null
+  if (text.includes('[DONE]') || text.includes('"error"')) return false
+  if (hasValue(text, '"finish_reason"') || hasValue(text, '"usage"')) return false
   let events = 0
   for (let at = text.indexOf('data:'); at !== -1; at = text.indexOf('data:', at + 5)) {
     const before = text.charCodeAt(at - 1)
     if (at === 0 || before === 0x0a || before === 0x0d) events++
   }
-  return events
+  tally(text, events, state)
+  return true
 }
 
 /** Whether the key occurs with a value other than null. A quote inside a JSON string is escaped, so this cannot be text. */
@@ -109,7 +146,7 @@ function readEvent(bytes: Buffer, state: StreamState): StreamEvent {
     state.done = true
     return { bytes, done: true, usageOnly: false }
   }
-  state.events++
+  tally(bytes.toString('latin1'), 1, state)
   let value: unknown
   try {
     value = JSON.parse(data)
@@ -134,7 +171,10 @@ function note(value: unknown, state: StreamState): boolean {
   }
   // Counts are cumulative: a later report replaces an earlier one.
   const usage = readUsage(event.usage)
-  if (usage !== null) state.usage = usage
+  if (usage !== null) {
+    state.usage = usage
+    state.countedThen = outputSeen(state)
+  }
   return choices.length === 0 && event.usage !== undefined && event.usage !== null
 }
 

@@ -45,6 +45,8 @@ export interface ReplyFacts {
   /** Micro-dollars, or null where it is not known yet (streams). */
   readonly cost: number | null
   readonly remaining: Partial<Amounts> | null
+  /** In words: the tightest limit that is past one of its thresholds, or null. */
+  readonly budgetWarning: string | null
   /** Ms spent waiting for the upstream, or null where there was none. */
   readonly upstreamMs: number | null
   readonly upstreamHeaders: readonly string[]

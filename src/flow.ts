@@ -53,7 +53,7 @@ async function passThrough(gateway: Gateway, call: Call, passage: Passage): Prom
   if (admitted instanceof Fault) return endingOf('fault', { fault: admitted })
   passage.admitted = admitted
   if (admitted.refusal !== null) return endingOf('fault', { fault: admitted.refusal })
-  const plan = makePlan(gateway, call)
+  const plan = makePlan(gateway, call, admitted)
   if (plan instanceof Fault) return endingOf('fault', { fault: plan })
   return attempts(gateway, call, passage, admitted, plan)
 }

@@ -3,6 +3,7 @@
  * @module
  */
 
+import type { Alerts } from './alerts/alerts.ts'
 import type { Admitted, Call, Ending, LedgerLine, Target, Tool } from './call.ts'
 import type { Config } from './config/config.ts'
 import type { Egress } from './egress.ts'
@@ -55,6 +56,8 @@ export interface Log {
 
 export interface Metrics {
   call(summary: CallSummary): void
+  /** A budget has reached a threshold, in percent. */
+  alert(unit: string, threshold: number): void
   /** Prometheus text. */
   render(): Promise<string>
 }
@@ -76,6 +79,8 @@ export interface Gateway {
   readonly directory: Directory
   readonly escrow: Escrow
   readonly rates: Rates
+  /** Tells people of budgets that run low. */
+  readonly alerts: Pick<Alerts, 'overrun'>
   readonly store: Store
   readonly ledger: LedgerWriter
   readonly egress: Egress

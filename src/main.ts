@@ -7,6 +7,8 @@ import { cpSync, existsSync, mkdirSync } from 'node:fs'
 import type { Server } from 'node:http'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { createAlerts } from './alerts/alerts.ts'
+import { isUsableSecret } from './alerts/webhook.ts'
 import type { Target } from './call.ts'
 import { describeFault } from './config/document.ts'
 import { type ConfigHolder, createConfigHolder } from './config/watch.ts'
@@ -47,6 +49,8 @@ export interface Running {
 const defaultGraceMs = 30_000
 /** How often calls at work are looked at for keys that have expired, ms. */
 const watchMs = 1000
+/** How often accounts that have ended are looked for, ms. */
+const forgetMs = 5000
 export const clock = { now: Date.now, mono: () => performance.now() }
 
 /** Settings of this process. @throws {SettingError} */
@@ -127,8 +131,39 @@ export async function start(settings: Settings, siblings: Siblings = alone): Pro
     pepper: derive(master, 'key pepper'),
     onLoad: escrow.attach,
     onChange: escrow.changed,
+    onForget: escrow.detach,
     onRevoke: stopEnded,
   })
+  const forgetting = setInterval(() => void directory.sweep(), forgetMs)
+  forgetting.unref()
+  // Loaded where it is wanted only: without REDIS_URL nothing of it is in memory.
+  const redis =
+    settings.redisUrl === null ? null : (await import('./stores/redis.ts')).openRedis(settings.redisUrl, { log })
+  const shared = redis === null ? null : (await import('./stores/redis-rates.ts')).sharedRates(redis)
+  const rates = createRates({ mono: clock.mono, shared })
+  const doors: Door[] = []
+  const metrics = openMetrics({
+    openHolds: escrow.open,
+    accounts: directory.size,
+    inFlight: () => doors.reduce((sum, door) => sum + door.inFlight(), 0),
+    epoch: () => config.current().epoch,
+    redisUp: rates.sharedUp,
+  })
+  const egress = createEgress({ allowPrivate: settings.allowPrivate })
+  const alerts = createAlerts({
+    escrow,
+    balances,
+    accounts: store.accounts,
+    store: store.alerts,
+    egress,
+    now: clock.now,
+    random: randomBytes,
+    webhooks: () => config.current().limits.webhooks,
+    secret,
+    log,
+    onAlert: metrics.alert,
+  })
+  siblings.onText(metrics.render)
   presence = startPresence({
     writers,
     ledger,
@@ -138,10 +173,13 @@ export async function start(settings: Settings, siblings: Siblings = alone): Pro
     onAccount: directory.reload,
     log,
     termMs: defaultTermMs,
+    onBeat(recovered) {
+      if (recovered) void alerts.sweep()
+      void alerts.look()
+    },
   })
   siblings.onWake(lookAround)
   await presence.beat()
-  const egress = createEgress({ allowPrivate: settings.allowPrivate })
   const { PATH, HOME, LANG } = settings.environment
   const deps = {
     egress,
@@ -158,19 +196,6 @@ export async function start(settings: Settings, siblings: Siblings = alone): Pro
     targets = openTargets(servers, deps, targets)
     warm(targets)
   }
-  // Loaded where it is wanted only: without REDIS_URL nothing of it is in memory.
-  const redis =
-    settings.redisUrl === null ? null : (await import('./stores/redis.ts')).openRedis(settings.redisUrl, { log })
-  const shared = redis === null ? null : (await import('./stores/redis-rates.ts')).sharedRates(redis)
-  const rates = createRates({ mono: clock.mono, shared })
-  const doors: Door[] = []
-  const metrics = openMetrics({
-    openHolds: escrow.open,
-    inFlight: () => doors.reduce((sum, door) => sum + door.inFlight(), 0),
-    epoch: () => config.current().epoch,
-    redisUp: rates.sharedUp,
-  })
-  siblings.onText(metrics.render)
   const gateway: Gateway = {
     clock,
     random: randomBytes,
@@ -180,6 +205,7 @@ export async function start(settings: Settings, siblings: Siblings = alone): Pro
     directory,
     escrow,
     rates,
+    alerts,
     store,
     ledger,
     egress,
@@ -216,7 +242,9 @@ export async function start(settings: Settings, siblings: Siblings = alone): Pro
       presence?.stop()
       clearInterval(watch)
       await retention.stop()
+      clearInterval(forgetting)
       await ledger.close()
+      await alerts.stop()
       await config.close()
       await Promise.all([...targets.values()].map((target) => target.close()))
       await egress.close()
@@ -255,7 +283,7 @@ async function readConfig(
     home: settings.home,
     secretExists(ref) {
       try {
-        return secret(ref) !== ''
+        return isUsableSecret(secret(ref))
       } catch {
         return false
       }

@@ -14,7 +14,9 @@ export const accountShape = z.looseObject({
   kind: z.string(),
   name: z.string(),
   parent: z.string().nullable(),
-  limits: z.array(z.looseObject({ unit: z.string(), max: amount, window: z.string(), action: z.string() })),
+  limits: z.array(
+    z.looseObject({ unit: z.string(), max: amount, window: z.string(), zone: z.string(), action: z.string() }),
+  ),
   models: names,
   tools: names,
   roles: z.array(z.string()),
@@ -96,7 +98,11 @@ function listText(list: readonly string[] | null): string {
 }
 
 function limitsText(row: AccountView): string {
-  return row.limits.map(({ unit, max, window }) => `${unit}=${max}${window === 'total' ? '' : `/${window}`}`).join(' ')
+  const one = ({ unit, max, window, zone, action }: AccountView['limits'][number]) => {
+    const per = window === 'total' ? '' : `/${window}${zone === 'UTC' ? '' : `@${zone}`}`
+    return `${unit}=${max}${per}${action === 'warn' ? ',warn' : ''}`
+  }
+  return row.limits.map(one).join(' ')
 }
 
 function pairsText(pairs: Readonly<Record<string, string>>): string | null {
@@ -104,15 +110,28 @@ function pairsText(pairs: Readonly<Record<string, string>>): string | null {
   return all.length === 0 ? null : all.join(' ')
 }
 
-/** `usd=5/day`, `tool_calls=100`: a limit on the command line, added to those before. */
+const limitForm =
+  /^(?<unit>[a-z_]+)=(?<max>[0-9.]+)(?:\/(?<window>[a-z]+)(?:@(?<zone>[A-Za-z0-9_+/-]+))?)?(?<warn>,warn)?(?:,alert=(?<alert>\d+(?:,\d+)*))?(?<late>,warn)?$/
+
+export const limitHelp =
+  'UNIT=MAX[/WINDOW[@ZONE]][,warn][,alert=N,N], as in usd=5/day@Europe/Berlin,alert=80,95; may be repeated'
+
+/** A limit on the command line, as `limitHelp` has it, added to those before. */
 export function limitOption(text: string, before: readonly unknown[]): readonly unknown[] {
-  const match = /^([a-z_]+)=([0-9.]+)(?:\/([a-z]+))?$/.exec(text)
-  const [, unit = '', max = '', window = 'total'] = match ?? []
-  if (match === null || !units.some((known) => known === unit) || !windows.some((known) => known === window)) {
-    const how = `as in usd=5/day: ${units.join(', ')}; per ${windows.join(', ')}`
-    throw new InvalidArgumentError(`A limit is UNIT=MAX or UNIT=MAX/WINDOW, ${how}.`)
+  const { unit = '', max = '', window = 'total', zone, warn, late, alert } = limitForm.exec(text)?.groups ?? {}
+  if (!units.some((known) => known === unit) || !windows.some((known) => known === window)) {
+    const how = `as in usd=5/day@Europe/Berlin: ${units.join(', ')}; per ${windows.join(', ')}`
+    throw new InvalidArgumentError(`A limit is UNIT=MAX[/WINDOW[@ZONE]][,warn][,alert=N,N], ${how}.`)
   }
-  return [...before, { unit, max: unit === 'usd' ? max : Number(max), window }]
+  const limit = {
+    unit,
+    max: unit === 'usd' ? max : Number(max),
+    window,
+    ...(zone === undefined ? {} : { zone }),
+    ...(warn === undefined && late === undefined ? {} : { action: 'warn' }),
+    ...(alert === undefined ? {} : { alert_at: alert.split(',').map(Number) }),
+  }
+  return [...before, limit]
 }
 
 /** `team=red`: a label on the command line. */

@@ -6,6 +6,7 @@ import {
   accountText,
   erasedShape,
   labelOption,
+  limitHelp,
   limitOption,
   several,
   standingShape,
@@ -31,7 +32,7 @@ export function addAccounts(program: Command): void {
     .requiredOption('--name <name>', 'what people call it')
     .option('--kind <kind>', 'organization, team, user, application or feature', 'organization')
     .option('--parent <id>', 'the account it lies under')
-    .option('--limit <limit>', 'UNIT=MAX[/WINDOW], as in usd=5/day; may be repeated', limitOption, [])
+    .option('--limit <limit>', limitHelp, limitOption, [])
     .option('--model <glob>', 'a model it may use; may be repeated (default: as above it)', several)
     .option('--tool <glob>', 'a tool it may use; may be repeated (default: as above it)', several)
     .option('--label <name=value>', 'may be repeated', labelOption, {})
@@ -41,7 +42,7 @@ export function addAccounts(program: Command): void {
           name: options.name,
           kind: options.kind,
           parent: options.parent ?? null,
-          limits: options.limit,
+          ...(options.limit.length === 0 ? {} : { limits: options.limit }),
           models: options.model ?? null,
           tools: options.tool ?? null,
           labels: options.label,

@@ -4,6 +4,7 @@ import { existsSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { z } from 'zod'
+import { isUsableSecret } from '../alerts/webhook.ts'
 import type { Tool } from '../call.ts'
 import type { Config } from '../config/config.ts'
 import { type ConfigFault, describeFault, type Path, readDocument } from '../config/document.ts'
@@ -49,7 +50,7 @@ export async function readHome(
   const secret = secretReader(settings)
   const secretExists = (ref: string) => {
     try {
-      return secret(ref) !== ''
+      return isUsableSecret(secret(ref))
     } catch {
       return false
     }

@@ -6,6 +6,7 @@ import {
   accountText,
   createdKeyShape,
   labelOption,
+  limitHelp,
   limitOption,
   several,
 } from './account-view.ts'
@@ -31,7 +32,7 @@ export function addKeys(program: Command): void {
     .requiredOption('--account <id>', 'the account it belongs to')
     .option('--name <name>', 'what people call it', 'key')
     .option('--role <role>', 'a role of policies/tools/; may be repeated', several, [])
-    .option('--limit <limit>', 'UNIT=MAX[/WINDOW], as in usd=5/day; may be repeated', limitOption, [])
+    .option('--limit <limit>', limitHelp, limitOption, [])
     .option('--model <glob>', 'a model it may use; may be repeated (default: as above it)', several)
     .option('--tool <glob>', 'a tool it may use; may be repeated (default: as above it)', several)
     .option('--expires-at <time>', 'ISO 8601, as in 2030-01-31T00:00:00Z')
@@ -42,7 +43,7 @@ export function addKeys(program: Command): void {
           account: options.account,
           name: options.name,
           roles: options.role,
-          limits: options.limit,
+          ...(options.limit.length === 0 ? {} : { limits: options.limit }),
           models: options.model ?? null,
           tools: options.tool ?? null,
           expires_at: options.expiresAt ?? null,

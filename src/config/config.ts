@@ -48,6 +48,8 @@ export interface Route {
   readonly to: readonly WeightedTarget[]
   /** Which failures of one target let the next be tried. */
   readonly on: readonly Trigger[]
+  /** Targets used instead while less than `below` (0 to 1) of the tightest budget on the caller's path is left. */
+  readonly whenBudget: { readonly below: number; readonly to: readonly WeightedTarget[] } | null
 }
 
 /** A target of a route. `weight` matters to the weighted strategy only. */

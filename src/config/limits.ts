@@ -1,6 +1,9 @@
 /** zod slice of `policies/limits.yaml`: what the gateway takes on at most. Everything has a default. @module */
 import { z } from 'zod'
+import { type AccountKind, accountKinds, type Limit } from '../account.ts'
+import { limitsOf } from '../identity/requests.ts'
 import { ratesSchema } from '../rates/limit.ts'
+import { webhooksSchema } from './webhook.ts'
 
 const dayMs = 86_400_000
 /** Windows of a month must be over before their lines go, and their counters with them. */
@@ -23,6 +26,8 @@ const retention = z.strictObject({
 
 const count = (max: number) => z.int().min(1).max(max)
 
+const defaults = z.partialRecord(z.enum(accountKinds), limitsOf)
+
 export const limitsSchema = z
   .strictObject({
     max_in_flight: count(100_000).default(10_000).describe('calls at work at the same time, over all keys'),
@@ -36,6 +41,10 @@ export const limitsSchema = z
     rates: ratesSchema
       .prefault({})
       .describe('rate limits by name; a call is counted against every one that matches it, or against none'),
+    defaults: defaults
+      .default({})
+      .describe('budget limits of a new account, key or session that is given none, by its kind; [] given is none'),
+    webhooks: webhooksSchema.default([]).describe('who is told when a budget runs low'),
     replicas: count(1000)
       .default(1)
       .describe('processes that serve the same callers; each takes limit / replicas of a rate while it counts alone'),
@@ -48,6 +57,8 @@ export const limitsSchema = z
       defaultMaxOutput: row.default_max_output,
       maxAttempts: row.max_attempts,
       retention: Object.freeze({ notes: row.retention.notes ?? null, rows: row.retention.rows ?? null }),
+      defaults: row.defaults as Readonly<Partial<Record<AccountKind, readonly Limit[]>>>,
+      webhooks: row.webhooks,
       rates: row.rates === null ? null : Object.freeze({ limits: row.rates, replicas: row.replicas }),
     }),
   )

@@ -55,6 +55,10 @@ export async function loadConfig(
   const models = modelsOf(source, await source.read(modelsFile, fileSchemas[modelsFile], {}), knows)
   const routes = routesOf(source, await source.read(routesFile, fileSchemas[routesFile], {}), knows, models)
   const limits = await source.read(limitsFile, fileSchemas[limitsFile], {})
+  for (const [index, { secret }] of (limits?.value.webhooks ?? []).entries()) {
+    const why = `the secret ${secret} is not set or empty; unsigned messages are not sent`
+    source.expect(limits, ['webhooks', index, 'secret'], options.secretExists(secret), why)
+  }
   const servers = await loadServers(source)
   const policy = compilePolicies(await loadPolicyFiles(source))
   if (source.faults.length > 0) return { faults: source.faults }
@@ -131,11 +135,14 @@ function routesOf(
     source.expect(read, [id], routeId.test(id), `"${id}" is not a route name: no spaces, no "/"`, 'key')
     // One name, one meaning: a model row of the same name could never be reached.
     source.expect(read, [id], !models.has(id), `"${id}" is already a model in registry/models.yaml`, 'key')
-    const to = row.to.map(({ provider, model, timeout, weight }, index) => {
-      knows(read, [id, 'to', index, 'provider'], provider)
-      return { provider, model, timeoutMs: timeout ?? null, weight }
-    })
-    routes.set(id, { id, strategy: row.strategy, to, on: row.on })
+    const targets = (list: typeof row.to, path: Path) =>
+      list.map(({ provider, model, timeout, weight }, index) => {
+        knows(read, [...path, index, 'provider'], provider)
+        return { provider, model, timeoutMs: timeout ?? null, weight }
+      })
+    const { when_budget: low, strategy, on } = row
+    const whenBudget = low === undefined ? null : { below: low.below, to: targets(low.to, [id, 'when_budget', 'to']) }
+    routes.set(id, { id, strategy, to: targets(row.to, [id, 'to']), on, whenBudget })
   }
   return routes
 }

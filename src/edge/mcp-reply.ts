@@ -12,7 +12,7 @@ export interface ReplyPlan {
   /** null for messages that are answered by a status alone. */
   readonly id: RpcId | null
   /** Renders the value of an answer as the result. */
-  readonly shape: (value: unknown) => Json
+  readonly shape: (value: unknown, facts: ReplyFacts) => Json
   /** Set for tools/call, whose faults a model can react to. */
   readonly toolCodec: Codec | null
   /** Headers beside the common ones, read when the answer leaves. */
@@ -46,7 +46,7 @@ export class McpReply implements Reply {
       return
     }
     try {
-      const result = shape(answer.kind === 'value' ? answer.value : null)
+      const result = shape(answer.kind === 'value' ? answer.value : null, facts)
       this.#end(200, headers?.() ?? [], resultBody(id, result), facts)
     } catch {
       this.fault(fault({ code: 'internal_error' }), facts)

@@ -3,7 +3,7 @@
  * a revision that has no such method never gets here.
  * @module
  */
-import type { Answer, Tool } from '../call.ts'
+import type { Answer, ReplyFacts, Tool } from '../call.ts'
 import { Fault, fault } from '../fault.ts'
 import type { Walk } from '../flow.ts'
 import { headerParams, paramMismatch } from '../mcp/wire/headers.ts'
@@ -42,6 +42,8 @@ export interface Request {
 
 /** Largest `_meta` a tool call may carry onwards, characters of JSON. */
 const maxMeta = 16_384
+
+const warningKey = `${ownPrefix}budget-warning`
 
 export const surfaces = {
   initialize,
@@ -137,7 +139,10 @@ function callTool(request: Request): Promise<void> {
     outlet,
     id: message.id,
     toolCodec: codec,
-    shape: (value: unknown) => codec.toolResult(value as Json, called?.definition ?? null),
+    shape: (value: unknown, { budgetWarning }: ReplyFacts) => {
+      const extra = budgetWarning === null ? undefined : { [warningKey]: budgetWarning }
+      return codec.toolResult(value as Json, called?.definition ?? null, extra)
+    },
     ownWords: (): Told | null =>
       mismatch === null
         ? null

@@ -153,6 +153,7 @@ export class HttpReply implements Reply {
       const remaining = remainingText(facts.remaining)
       if (remaining !== '') out.push('x-gatehouse-budget-remaining', remaining)
     }
+    if (facts.budgetWarning !== null) out.push('x-gatehouse-budget-warning', facts.budgetWarning)
     if (facts.rates !== null) out.push(...rateHeaders(facts.rates))
     const overhead = mono() - startedAt - (facts.upstreamMs ?? 0)
     out.push('x-gatehouse-overhead-ms', overhead.toFixed(2))
@@ -172,6 +173,7 @@ export const nobody: ReplyFacts = Object.freeze({
   attempts: 0,
   cost: null,
   remaining: null,
+  budgetWarning: null,
   upstreamMs: null,
   upstreamHeaders: [],
   rates: null,

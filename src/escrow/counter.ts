@@ -27,6 +27,10 @@ export interface Counter {
   slice: Amounts
   /** When that was, ms on the monotonic clock. */
   askedAt: number
+  /** Used in all when its thresholds were last looked at. */
+  readonly seen: Amounts
+  /** Something was settled on it since. */
+  changed: boolean
   /** How ledger lines add to it; replaced when other units of it are limited. */
   posting: Posting
 }
@@ -47,6 +51,8 @@ export function newCounter(account: string, period: Period, startsAt: number, le
     returning: zero(),
     slice: zero(),
     askedAt: Number.NEGATIVE_INFINITY,
+    seen: zero(),
+    changed: false,
     posting: { key, leased: nothingLeased },
   }
 }

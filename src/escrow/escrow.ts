@@ -4,26 +4,18 @@
  * enough the store is asked (refill.ts). Leases, and everything used, are SQL; what happens in between is memory.
  * @module
  */
-import { type Account, type Amounts, type Limit, units } from '../call.ts'
+import { type Account, type Amounts, units } from '../call.ts'
 import { type Fault, fault } from '../fault.ts'
 import type { BalanceRow, BalanceStore, LeaseAnswer, LeaseStore, Posting, WriterStore } from '../stores/store.ts'
-import { add, type Counter, load, newCounter, of, own, update, usedOf, zero } from './counter.ts'
-import { type EscrowHold, type HoldKeeper, OpenHold, postingOf, type Way } from './hold.ts'
+import { type Alarm, alarmOf, type Changed, ChangedCounters } from './alarm.ts'
+import { add, type Counter, load, newCounter, own, update, zero } from './counter.ts'
+import { type EscrowHold, type HoldKeeper, OpenHold } from './hold.ts'
+import { type Looks, looksAt } from './look.ts'
 import { createRefill, hasRoom, type Stop } from './refill.ts'
+import { isBusy, isCurrent, type KnownWay, type Level, type Node, postingOf, tighten } from './way.ts'
 import { type Period, periodOf, windowStart } from './window.ts'
 
 export type { EscrowHold } from './hold.ts'
-
-/** State of one limit, for `GET /v1/sessions/current`. Amounts in the unit's integer. */
-export interface LimitState {
-  readonly account: string
-  readonly limit: Limit
-  readonly used: number
-  readonly held: number
-  readonly remaining: number
-  /** Ms since the epoch, or null when it never resets. */
-  readonly resetsAt: number | null
-}
 
 export interface EscrowDeps {
   /** Wall clock, ms since the epoch. */
@@ -40,19 +32,11 @@ export interface EscrowDeps {
   readonly recallMs?: number
 }
 
-export interface Escrow {
+export interface Escrow extends Looks {
   /** Makes an account known with its durable balances. Its ancestors must be known. */
   attach(account: Account, balances: readonly BalanceRow[]): void
-  /** Least free amount per unit over the path, as far as this process knows; a unit without a stopping limit is absent. */
-  free(account: Account): Partial<Amounts>
   /** @returns the hold or why there is none; a promise only where the store has to be asked */
   hold(account: Account, amounts: Readonly<Amounts>): EscrowHold | Fault | Promise<EscrowHold | Fault>
-  /** Limits of one account, in order, over all processes; held is what this process holds. */
-  states(account: Account): Promise<readonly LimitState[]>
-  /** The same as far as this process knows it, at once. */
-  near(account: Account): readonly LimitState[]
-  /** What an account has used in all, its whole subtree included, over all processes. */
-  used(account: Account): Promise<Readonly<Amounts>>
   /** Open holds in this process. */
   open(): number
   /** How often the store was asked for leases. */
@@ -69,33 +53,23 @@ export interface Escrow {
   beat(now: number, processes: number): void
   /** How a line of a dead process is booked: on every counter of the path that was running then. */
   postingsAt(account: Account, booked: number): readonly Posting[]
-}
-
-interface Node {
-  readonly account: Account
-  readonly counters: Map<Period, Counter>
-  /** How often a window of this account gave way to the next: what was made of its counters before is stale. */
-  rolls: number
-  /** What its limits count in; everything else is not counted, whatever stands in its counters. */
-  limited: ReadonlySet<Period>
-}
-
-interface Level {
-  readonly node: Node
-  readonly limits: readonly Limit[]
-  readonly rolls: number
-}
-
-/** The way of an account, as it is until a window ends or a limit changes. */
-interface KnownWay extends Way {
-  /** What it was made of, leaf first: other limits or another window are another way. */
-  readonly levels: readonly Level[]
-  readonly until: number
+  /** The counters with limits that have changed since they were last asked for. */
+  takeChanged(): readonly Changed[]
+  /** What the store says is used of a counter in all. `again`: it has to be looked at once more. */
+  looked(changed: Changed, used: Readonly<Amounts> | null, again: boolean): void
+  /**
+   * Forgets accounts that have ended, after giving back what is set aside for them.
+   * @returns those forgotten: nothing of them is held or on its way to the ledger
+   */
+  detach(accounts: readonly Account[]): Promise<readonly Account[]>
 }
 
 export function createEscrow(deps: EscrowDeps): Escrow {
   const nodes = new Map<string, Node>()
+  /** Accounts that have ended and were forgotten: whoever still has one may look at it, and holds nothing. */
+  const ended = new WeakMap<Account, Node>()
   const ways = new WeakMap<Account, KnownWay>()
+  const changed = new ChangedCounters()
   const { writers } = deps
   let openHolds = 0
   let refills = 0
@@ -153,7 +127,7 @@ export function createEscrow(deps: EscrowDeps): Escrow {
   }
 
   function nodeOf(account: Account): Node {
-    const node = nodes.get(account.id)
+    const node = nodes.get(account.id) ?? ended.get(account)
     if (node === undefined) throw new Error(`account ${account.id} is not attached`)
     return node
   }
@@ -174,6 +148,7 @@ export function createEscrow(deps: EscrowDeps): Escrow {
     const counters: Counter[] = []
     const stops: Stop[] = []
     const levels: Level[] = []
+    const alarms: Alarm[] = []
     for (let level: Account | null = account; level !== null; level = level.parent) {
       const node = nodeOf(level)
       counters.push(counterOf(node, 'total', at))
@@ -181,6 +156,8 @@ export function createEscrow(deps: EscrowDeps): Escrow {
         const counter = counterOf(node, periodOf(limit), at)
         if (!counters.includes(counter)) counters.push(counter)
         if (limit.action === 'stop') tighten(stops, { account: level, limit, counter })
+        const alarm = alarmOf(level, limit, counter)
+        if (alarm !== null) alarms.push(alarm)
       }
       // A window that has been counted is counted to its end, though its limit is gone: it stays the sum of its lines.
       for (const counter of node.counters.values())
@@ -188,7 +165,14 @@ export function createEscrow(deps: EscrowDeps): Escrow {
       levels.push({ node, limits: level.limits, rolls: node.rolls })
     }
     const until = Math.min(...counters.map((counter) => counter.endsAt))
-    const way = { counters, postings: counters.map((counter) => postingOf(counter, stops)), stops, levels, until }
+    const way = {
+      counters,
+      postings: counters.map((counter) => postingOf(counter, stops)),
+      stops,
+      alarms,
+      levels,
+      until,
+    }
     ways.set(account, way)
     return way
   }
@@ -200,6 +184,7 @@ export function createEscrow(deps: EscrowDeps): Escrow {
     for (const { counter, limit } of way.stops) if (!hasRoom(counter, limit, amounts)) return null
     for (const counter of way.counters) add(counter.held, amounts, 1)
     openHolds++
+    nodeOf(account).open++
     return new OpenHold(inner, account, way, amounts, at, lessee)
   }
 
@@ -244,8 +229,10 @@ export function createEscrow(deps: EscrowDeps): Escrow {
     wayOf: (account) => wayOf(account),
     writers,
     more: refill.wait,
-    settled() {
+    settled(account) {
       openHolds--
+      nodeOf(account).open--
+      for (const { counter } of wayOf(account).alarms) changed.mark(counter)
       return { lessee, begun }
     },
     posted(account, booked, counted, before) {
@@ -258,9 +245,27 @@ export function createEscrow(deps: EscrowDeps): Escrow {
     },
   }
 
+  /** Its thresholds are looked at, whatever was or was not used. */
+  function markAll({ account, counters }: Node): void {
+    for (const limit of account.limits) {
+      const counter = limit.alertAt.length === 0 ? undefined : counters.get(periodOf(limit))
+      if (counter !== undefined) changed.mark(counter)
+    }
+  }
+
+  const looks = looksAt({ balances: deps.balances, now, nodeOf, counterOf, wayOf, count })
+
   return {
+    ...looks,
+
     attach(account, balances) {
-      const node: Node = { account, counters: new Map(), rolls: 0, limited: new Set(account.limits.map(periodOf)) }
+      const node: Node = {
+        account,
+        counters: new Map(),
+        rolls: 0,
+        limited: new Set(account.limits.map(periodOf)),
+        open: 0,
+      }
       const at = now()
       for (const { period, startsAt } of balances) {
         if (node.counters.has(period) || startsAt !== windowStart(period, at)) continue
@@ -273,56 +278,23 @@ export function createEscrow(deps: EscrowDeps): Escrow {
         node.counters.set(period, counter)
       }
       nodes.set(account.id, node)
-    },
-
-    free(account) {
-      const free: Partial<Amounts> = {}
-      for (const { limit, counter } of wayOf(account).stops) {
-        const { unit, max } = limit
-        const left = Math.max(0, max - usedOf(counter, unit) - of(counter.held, unit))
-        const least = free[unit]
-        if (least === undefined || left < least) free[unit] = left
-      }
-      return free
+      ways.delete(account)
+      // What was used before the last process ended may not have been looked at.
+      markAll(node)
     },
 
     hold(account, amounts) {
+      const node = nodes.get(account.id)
+      if (node === undefined) return fault({ code: 'invalid_key', reason: 'ended' })
+      // A process that was not heard of may have been taken for dead, and its leases given to others.
       if (!deps.current()) return fault({ code: 'store_unavailable' })
       const taken = take(account, amounts)
       if (taken !== null) return taken
-      return refill.wait({ amounts, stops: () => wayOf(account).stops, take: () => take(account, amounts) })
-    },
-
-    near(account) {
-      const at = now()
-      const node = nodeOf(account)
-      return account.limits.map((limit) => {
-        const counter = counterOf(node, periodOf(limit), at)
-        return stateOf(account, limit, counter, usedOf(counter, limit.unit))
-      })
-    },
-
-    async states(account) {
-      await count()
-      const rows = await deps.balances.of(account.id)
-      const at = now()
-      const node = nodeOf(account)
-      return account.limits.map((limit) => {
-        const counter = counterOf(node, periodOf(limit), at)
-        const told = rows.filter(
-          ({ period, startsAt }) => period === counter.key.period && startsAt === counter.key.startsAt,
-        )
-        const { unit } = limit
-        const used = told.reduce((sum, row) => sum + row.used[unit], counter.unposted[unit])
-        return stateOf(account, limit, counter, used)
-      })
-    },
-
-    async used(account) {
-      const rows = await deps.balances.of(account.id)
-      const sum = { ...counterOf(nodeOf(account), 'total', now()).unposted }
-      for (const row of rows) if (row.period === 'total') add(sum, row.used, 1)
-      return sum
+      // It waits, so the account stays.
+      node.open++
+      return refill
+        .wait({ amounts, stops: () => wayOf(account).stops, take: () => take(account, amounts) })
+        .finally(() => node.open--)
     },
 
     open: () => openHolds,
@@ -340,6 +312,7 @@ export function createEscrow(deps: EscrowDeps): Escrow {
       await count()
       // What the new limits leave is asked for anew.
       await giveBack([...node.counters.values()])
+      markAll(node)
     },
 
     async recall(subject) {
@@ -362,6 +335,7 @@ export function createEscrow(deps: EscrowDeps): Escrow {
     postingsAt(account, booked) {
       const postings: Posting[] = []
       for (let level: Account | null = account; level !== null; level = level.parent) {
+        markAll(nodeOf(level))
         for (const period of new Set(['total', ...level.limits.map(periodOf)])) {
           const key = { account: level.id, period, startsAt: windowStart(period, booked) }
           postings.push({ key, leased: { usd: 0, tokens: 0, requests: 0, tool_calls: 0 } })
@@ -369,31 +343,37 @@ export function createEscrow(deps: EscrowDeps): Escrow {
       }
       return postings
     },
-  }
-}
 
-function stateOf(account: Account, limit: Limit, counter: Counter, used: number): LimitState {
-  const held = counter.held[limit.unit]
-  const resetsAt = Number.isFinite(counter.endsAt) ? counter.endsAt : null
-  return { account: account.id, limit, used, held, remaining: Math.max(0, limit.max - used - held), resetsAt }
+    takeChanged() {
+      const found: Changed[] = []
+      for (const counter of changed.take()) {
+        const { key, endsAt } = counter
+        const account = nodes.get(key.account)?.account
+        if (account !== undefined) found.push({ account, key, endsAt, counter })
+      }
+      return found
+    },
+
+    looked({ counter }, used, again) {
+      if (used !== null) Object.assign(counter.seen, used)
+      if (again || units.some((unit) => counter.unposted[unit] !== 0)) changed.mark(counter)
+    },
+
+    async detach(accounts) {
+      const isIdle = ({ open, counters }: Node) => open === 0 && ![...counters.values()].some(isBusy)
+      const idle = accounts.map(nodeOf).filter(isIdle)
+      await giveBack(idle.flatMap(({ counters }) => [...counters.values()]))
+      // Something may have happened meanwhile.
+      const gone = idle.filter(isIdle)
+      for (const node of gone) {
+        nodes.delete(node.account.id)
+        ended.set(node.account, node)
+      }
+      return gone.map(({ account }) => account)
+    },
+  }
 }
 
 function negative({ usd, tokens, requests, tool_calls }: Amounts): Amounts {
   return { usd: -usd, tokens: -tokens, requests: -requests, tool_calls: -tool_calls }
-}
-
-/** Of two limits on one unit of one counter the lower one says everything. */
-function tighten(stops: Stop[], stop: Stop): void {
-  const at = stops.findIndex(({ counter, limit }) => counter === stop.counter && limit.unit === stop.limit.unit)
-  if (at === -1) stops.push(stop)
-  else if (stop.limit.max < (stops[at] as Stop).limit.max) stops[at] = stop
-}
-
-function isCurrent(way: KnownWay, account: Account): boolean {
-  let depth = 0
-  for (let level: Account | null = account; level !== null; level = level.parent) {
-    const known = way.levels[depth++]
-    if (known === undefined || known.limits !== level.limits || known.rolls !== known.node.rolls) return false
-  }
-  return true
 }

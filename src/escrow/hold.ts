@@ -3,11 +3,12 @@
  * whatever ends, changes or dies while its call runs.
  * @module
  */
-import { type Account, type Amounts, type Hold, units } from '../call.ts'
+import type { Account, Amounts, Hold } from '../call.ts'
 import type { Fault } from '../fault.ts'
 import type { LedgerEntry, Mark, Posting, WriterStore } from '../stores/store.ts'
 import { add, addTo, type Counter, of, zero } from './counter.ts'
 import { hasRoom, type Stop, type Waiting } from './refill.ts'
+import { postingOf, type Way } from './way.ts'
 
 /** A hold, and what its ledger line needs of it. */
 export interface EscrowHold extends Hold {
@@ -27,13 +28,6 @@ export interface EscrowHold extends Hold {
   entry(): Pick<LedgerEntry, 'postings' | 'short' | 'lessee' | 'posted'>
 }
 
-/** Everything between an account and the root that a hold touches. */
-export interface Way {
-  readonly counters: readonly Counter[]
-  readonly postings: readonly Posting[]
-  readonly stops: readonly Stop[]
-}
-
 /** What a hold needs of the escrow it was taken from. */
 export interface HoldKeeper {
   /** The name this process leases under; null while it may be taken for dead. */
@@ -44,7 +38,7 @@ export interface HoldKeeper {
   readonly writers: Pick<WriterStore, 'mark' | 'unmark'>
   more<T>(waiting: Waiting<T>): Promise<T | Fault>
   /** @returns whose leases it is taken from, and how many counters had begun by now */
-  settled(): { readonly lessee: string; readonly begun: number }
+  settled(account: Account): { readonly lessee: string; readonly begun: number }
   /** Its line is in the ledger, added to what is `counted`. @param before how many counters had begun when it was settled */
   posted(account: Account, booked: number, counted: (counter: Counter) => boolean, before: number): void
 }
@@ -119,7 +113,7 @@ export class OpenHold implements EscrowHold {
     this.open = false
     this.#actual = actual
     this.#escrow.lookAtName(this.#way.counters)
-    this.#settled = this.#escrow.settled()
+    this.#settled = this.#escrow.settled(this.#account)
     for (const counter of this.#way.counters) {
       add(counter.held, this.amounts, -1)
       add(counter.fresh, actual, 1)
@@ -230,20 +224,6 @@ export class OpenHold implements EscrowHold {
     }
     if (more.length > 0) this.#late = [...this.#late, ...more]
   }
-}
-
-/** The same object as long as the same units are limited: a group of lines adds up by it. */
-export function postingOf(counter: Counter, stops: readonly Stop[]): Posting {
-  const limited = (unit: keyof Amounts) => (stops.some((s) => s.counter === counter && s.limit.unit === unit) ? 1 : 0)
-  const leased = {
-    usd: limited('usd'),
-    tokens: limited('tokens'),
-    requests: limited('requests'),
-    tool_calls: limited('tool_calls'),
-  } as const
-  if (units.some((unit) => counter.posting.leased[unit] !== leased[unit]))
-    counter.posting = { key: counter.key, leased }
-  return counter.posting
 }
 
 const none: readonly Counter[] = Object.freeze([])

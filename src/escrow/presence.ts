@@ -16,6 +16,8 @@ export interface PresenceDeps {
   readonly load: (account: string) => Promise<Account | null>
   /** An account was changed by another process. */
   readonly onAccount: (account: string) => Promise<void>
+  /** Called after every beat, and not waited for. @param recovered something of a dead process was wound up */
+  readonly onBeat?: (recovered: boolean) => void
   readonly log: { warn(fields: object, message: string): void; info(fields: object, message: string): void }
   readonly termMs: number
   readonly everyMs?: number
@@ -49,7 +51,9 @@ export function startPresence(deps: PresenceDeps): Presence {
       else await escrow.recall(subject)
     }
     if (beat.changes.length > 0) escrow.kick()
-    for (const writer of beat.writers) if (isDead(writer, beat.now)) await windUp(writer)
+    const dead = beat.writers.filter((writer) => isDead(writer, beat.now))
+    for (const writer of dead) await windUp(writer)
+    deps.onBeat?.(dead.length > 0)
   }
 
   function isDead(writer: WriterRow, now: number): boolean {

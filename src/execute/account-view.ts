@@ -1,6 +1,6 @@
 /** Accounts as people see them: no digests, dollars as decimal text, times as ISO 8601. @module */
 import { type Account, type Amounts, type Limit, type Unit, units } from '../call.ts'
-import type { LimitState } from '../escrow/escrow.ts'
+import type { LimitState } from '../escrow/look.ts'
 import { amount } from '../fault.ts'
 import type { Gateway } from '../gateway.ts'
 import { effective, expiry } from '../identity/narrow.ts'
@@ -16,7 +16,9 @@ export function amountsOut(amounts: Readonly<Amounts>): Record<string, string | 
 }
 
 export function limitsOut(limits: readonly Limit[]): Record<string, string | number> {
-  return Object.fromEntries(limits.map((limit) => [limit.unit, amountOut(limit.unit, limit.max)]))
+  const least = new Map<Unit, number>()
+  for (const { unit, max } of limits) least.set(unit, Math.min(least.get(unit) ?? max, max))
+  return Object.fromEntries([...least].map(([unit, max]) => [unit, amountOut(unit, max)]))
 }
 
 export function when(at: number | null): string | null {
@@ -51,8 +53,11 @@ export function accountView(row: AccountRow | Account): Record<string, unknown> 
 /** Where an account stands: of each unit the tightest limit on its path, and what its calls used by model and tool. */
 export async function standingOf(gateway: Gateway, account: Account): Promise<Record<string, unknown>> {
   const tightest = new Map<Unit, LimitState>()
+  const budgets: LimitState[] = []
   for (let level: Account | null = account; level !== null; level = level.parent) {
+    if (level.limits.length === 0) continue
     for (const state of await gateway.escrow.states(level)) {
+      budgets.push(state)
       const { unit, action } = state.limit
       if (action === 'stop' && state.remaining < (tightest.get(unit)?.remaining ?? Number.POSITIVE_INFINITY))
         tightest.set(unit, state)
@@ -84,7 +89,26 @@ export async function standingOf(gateway: Gateway, account: Account): Promise<Re
     held: of((state) => amountOut(state.limit.unit, state.held)),
     remaining: of((state) => amountOut(state.limit.unit, state.remaining)),
     resets_at: of((state) => when(state.resetsAt)),
+    budgets: budgets.map(budgetView),
     per_model: groups(byModel),
     per_tool: groups(byTool),
+  }
+}
+
+/** One limit of the path, for those who have several of a unit or in windows. */
+function budgetView({ account, limit, used, held, remaining, resetsAt }: LimitState): Record<string, unknown> {
+  const { unit, max, window, zone, action, alertAt } = limit
+  return {
+    account,
+    unit,
+    limit: amountOut(unit, max),
+    window,
+    zone,
+    action,
+    alert_at: alertAt,
+    used: amountOut(unit, used),
+    held: amountOut(unit, held),
+    remaining: amountOut(unit, remaining),
+    resets_at: when(resetsAt),
   }
 }

@@ -51,8 +51,10 @@ async function createAccount(gateway: Gateway, call: AdminCall): Promise<Answer 
   if (asked instanceof Fault) return asked
   const refused = await placeUnder(gateway, asked.parent)
   if (refused !== null) return refused
+  const kind = asked.kind as AccountRow['kind']
+  const limits = asked.limits ?? defaultsOf(gateway, kind)
   const account = await gateway.directory.create(
-    { ...blank(gateway, 'a_'), ...asked, kind: asked.kind as AccountRow['kind'], roles: [], expiresAt: null },
+    { ...blank(gateway, 'a_'), ...asked, kind, limits, roles: [], expiresAt: null },
     null,
   )
   return ok(accountView(account), 201)
@@ -64,10 +66,23 @@ async function createKey(gateway: Gateway, call: AdminCall): Promise<Answer | Fa
   const refused = await placeUnder(gateway, asked.account)
   if (refused !== null) return refused
   const { account, expires_at, ...rest } = asked
-  const row: AccountRow = { ...blank(gateway, 'k_'), ...rest, kind: 'key', parent: account, expiresAt: expires_at }
+  const limits = asked.limits ?? defaultsOf(gateway, 'key')
+  const row: AccountRow = {
+    ...blank(gateway, 'k_'),
+    ...rest,
+    limits,
+    kind: 'key',
+    parent: account,
+    expiresAt: expires_at,
+  }
   const { token, digest } = newToken(row.id, gateway.random)
   const created = await gateway.directory.create(row, digest)
   return ok({ ...accountView(created), key: token }, 201)
+}
+
+/** What an account of a kind gets when nothing is said of limits. */
+function defaultsOf({ config }: Gateway, kind: AccountRow['kind']): AccountRow['limits'] {
+  return config.limits.defaults[kind] ?? []
 }
 
 function blank(gateway: Gateway, prefix: string) {

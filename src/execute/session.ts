@@ -1,11 +1,12 @@
 /** What a holder does with sessions: mint narrower ones, look at them, top them up, end them, read their trace. @module */
-import type { Account, Admitted, Answer, LedgerRow, SessionCall, Unit } from '../call.ts'
+import type { Account, Admitted, Amounts, Answer, LedgerRow, Limit, SessionCall, Unit } from '../call.ts'
 import { Fault, fault } from '../fault.ts'
 import type { Gateway } from '../gateway.ts'
 import { maxDepth } from '../identity/directory.ts'
 import { depthOf, effective, expiry, isWithin, widening } from '../identity/narrow.ts'
 import { asLimits, mintSchema, read, topUpSchema } from '../identity/requests.ts'
 import { newId, newToken } from '../identity/token.ts'
+import type { AccountRow } from '../stores/store.ts'
 import { amountOut, amountsOut, limitsOut, standingOf, when } from './account-view.ts'
 import { traceLine } from './ledger-view.ts'
 
@@ -37,9 +38,11 @@ async function mint(gateway: Gateway, call: SessionCall, parent: Account): Promi
   const asked = read(mintSchema, call.body)
   if (asked instanceof Fault) return asked
   const now = gateway.clock.now()
-  const limits = asLimits(asked.limits ?? {})
+  const rest = await restOf(gateway, parent)
+  const limits = asked.limits === undefined ? defaults(gateway, rest) : asLimits(asked.limits)
   const expiresAt = expiryFor(parent, asked.ttl, now)
-  const refused = expiresAt instanceof Fault ? expiresAt : wider(gateway, parent, asked, limits)
+  const refused =
+    expiresAt instanceof Fault ? expiresAt : (wider(parent, asked) ?? (asked.limits && dearer(limits, rest)) ?? null)
   if (refused instanceof Fault) return refused
   if (depthOf(parent) >= maxDepth) return fault({ code: 'forbidden', why: `Accounts nest at most ${maxDepth} deep.` })
   const id = newId('s_', gateway.random)
@@ -85,12 +88,7 @@ function expiryFor(parent: Account, ttl: number | undefined, now: number): numbe
   return fault({ code: 'forbidden', why: `ttl: the parent expires at ${when(end)}; a session cannot outlive it.` })
 }
 
-function wider(
-  gateway: Gateway,
-  parent: Account,
-  asked: { models?: string[] | undefined; tools?: string[] | undefined },
-  limits: ReturnType<typeof asLimits>,
-): Fault | null {
+function wider(parent: Account, asked: { models?: string[] | undefined; tools?: string[] | undefined }): Fault | null {
   for (const kind of ['models', 'tools'] as const) {
     const found = asked[kind] === undefined ? null : widening(parent, asked[kind], kind)
     if (found !== null)
@@ -99,55 +97,81 @@ function wider(
         why: `${kind}: "${found.pattern}" is more than account ${found.account} may use.`,
       })
   }
-  const free = gateway.escrow.free(parent)
-  for (const { unit, max } of limits) {
-    const left = free[unit]
-    if (left !== undefined && max > left) {
-      return fault({
-        code: 'forbidden',
-        why: `limits.${unit}: ${amountOut(unit, max)} asked, ${amountOut(unit, left)} left above.`,
-      })
+  return null
+}
+
+type Rest = Partial<Amounts>
+
+/** What is left above, by unit, over all processes; a unit without a limit that stops is absent. */
+async function restOf(gateway: Gateway, parent: Account): Promise<Rest> {
+  const rest: Rest = {}
+  for (let level: Account | null = parent; level !== null; level = level.parent) {
+    if (level.limits.length === 0) continue
+    for (const { limit, remaining } of await gateway.escrow.states(level)) {
+      if (limit.action === 'stop') rest[limit.unit] = Math.min(rest[limit.unit] ?? remaining, remaining)
     }
+  }
+  return rest
+}
+
+/** What a session gets that says nothing of limits: by the configuration, and no more than there is. */
+function defaults({ config }: Gateway, rest: Rest): readonly Limit[] {
+  const given = config.limits.defaults.session ?? []
+  return given.map((limit) =>
+    limit.window === 'total' ? { ...limit, max: Math.min(limit.max, rest[limit.unit] ?? limit.max) } : limit,
+  )
+}
+
+function dearer(wanted: readonly { readonly unit: Unit; readonly max: number }[], rest: Rest): Fault | null {
+  for (const { unit, max } of wanted) {
+    const left = rest[unit]
+    if (left === undefined || max <= left) continue
+    const why = `limits.${unit}: ${amountOut(unit, max)} asked, ${amountOut(unit, left)} left above.`
+    return fault({ code: 'forbidden', why })
   }
   return null
 }
 
-/** Top-ups at work, so that of two at once neither is lost. */
-const toppingUp = new WeakMap<Account, Promise<unknown>>()
-
-function topUp(gateway: Gateway, call: SessionCall, caller: Account, subject: Account): Promise<Answer | Fault> {
-  const work = () => topUpNow(gateway, call, caller, subject)
-  const mine = (toppingUp.get(subject) ?? Promise.resolve()).then(work, work)
-  toppingUp.set(subject, mine)
-  return mine
-}
-
-async function topUpNow(
-  gateway: Gateway,
-  call: SessionCall,
-  caller: Account,
-  subject: Account,
-): Promise<Answer | Fault> {
+async function topUp(gateway: Gateway, call: SessionCall, caller: Account, subject: Account): Promise<Answer | Fault> {
   if (subject === caller || subject.kind !== 'session') {
     return fault({ code: 'forbidden', why: 'A session is topped up by the key or session that minted it.' })
   }
   const asked = read(topUpSchema, call.body)
   if (asked instanceof Fault) return asked
   const add = asLimits(asked.add)
-  const missing = add.find(({ unit }) => !subject.limits.some((limit) => limit.unit === unit))
-  if (missing !== undefined) {
-    return fault({
-      code: 'invalid_request',
-      where: `add.${missing.unit}`,
-      why: 'the session has no such limit to add to',
+  const refused = await gateway.directory.amend(subject.id, (row) => toppedUp(gateway, subject, row, add))
+  return refused ?? ok(await standingOf(gateway, subject))
+}
+
+/** The limits after a top-up; what the session may use then is never more than what is left above it. */
+async function toppedUp(
+  gateway: Gateway,
+  subject: Account,
+  { limits }: AccountRow,
+  add: readonly Limit[],
+): Promise<{ limits: readonly Limit[] } | Fault> {
+  const used = await gateway.escrow.states(subject)
+  const rest = await restOf(gateway, subject.parent as Account)
+  let topped = limits
+  for (const { unit, max: more } of add) {
+    const own = limits.filter((limit) => limit.unit === unit)
+    if (own.length === 0)
+      return fault({ code: 'invalid_request', where: `add.${unit}`, why: 'the session has no such limit to add to' })
+    // Where a unit is limited over several windows, more in all does not mean more in an hour.
+    const totals = own.filter(({ window }) => window === 'total')
+    const raised = totals.length > 0 ? totals : own
+    const wanted = raised.map((limit) => {
+      const state = used.find((one) => one.limit.unit === unit && one.limit.window === 'total')
+      const open = limit.window !== 'total' || state === undefined ? 0 : limit.max - state.used - state.held
+      return { unit, max: Math.max(0, open) + more }
     })
+    const refused = dearer(wanted, rest)
+    if (refused !== null) return refused
+    topped = topped.map((limit) => (raised.includes(limit) ? { ...limit, max: limit.max + more } : limit))
   }
-  const refused = wider(gateway, subject.parent as Account, {}, add)
-  if (refused !== null) return refused
-  const more = new Map<Unit, number>(add.map(({ unit, max }) => [unit, max]))
-  const limits = subject.limits.map((limit) => ({ ...limit, max: limit.max + (more.get(limit.unit) ?? 0) }))
-  await gateway.directory.update(subject.id, { limits })
-  return ok(await standingOf(gateway, subject))
+  if (topped.some(({ max }) => max > Number.MAX_SAFE_INTEGER))
+    return fault({ code: 'invalid_request', where: 'add', why: 'the limit would be larger than can be counted' })
+  return { limits: topped }
 }
 
 async function revoke(gateway: Gateway, subject: Account): Promise<Answer | Fault> {

@@ -13,6 +13,12 @@ import { storedDigest } from './token.ts'
 export const maxDepth = 32
 /** Keys kept in memory; the least recently loaded goes first. */
 const maxKnown = 100_000
+/** How long an account is kept after it has ended, ms: what asks about it mostly asks soon. */
+const keptMs = 60_000
+/** Accounts forgotten in one go. */
+const mostAtOnce = 1000
+/** How often an amendment gives way to others before the store is taken for unable. */
+const maxRounds = 100
 
 export interface Directory {
   /** @returns who it is, or invalid_key with the reason; a promise only when the store has to be asked */
@@ -23,8 +29,20 @@ export interface Directory {
   create(row: AccountRow, digest: string | null): Promise<Account>
   /** Changes an account in the store and in memory. @returns false when unknown */
   update(id: string, patch: AccountPatch): Promise<boolean>
+  /**
+   * Changes an account by what it is in the store now: of several changes at once, in whichever processes, each sees
+   * what the one before it made.
+   *
+   * @param make asked again when another change came first
+   * @returns why nothing was changed, or null
+   */
+  amend(id: string, make: (row: AccountRow) => Promise<AccountPatch | Fault>): Promise<Fault | null>
   /** Another process may have changed the account: where it is in memory it is read again. */
   reload(id: string): Promise<void>
+  /** Forgets accounts that ended a while ago and that nothing in memory needs. @returns how many */
+  sweep(): Promise<number>
+  /** Accounts in memory. */
+  size(): number
   setAdmin(storedDigest: string): void
 }
 
@@ -36,6 +54,11 @@ export interface DirectoryDeps {
   readonly onLoad: (account: Account, balances: readonly BalanceRow[]) => void
   /** Told after an account in memory has changed, here or in another process. */
   readonly onChange: (account: Account) => Promise<void>
+  /**
+   * Accounts that have ended are about to be forgotten.
+   * @returns those that are not needed any more
+   */
+  readonly onForget: (accounts: readonly Account[]) => Promise<readonly Account[]>
   /** An account was revoked or ends at another time: what is at work below it may have to stop. */
   readonly onRevoke: () => void
 }
@@ -45,6 +68,8 @@ export function createDirectory(deps: DirectoryDeps): Directory {
   const accounts = new Map<string, Account>()
   const adopting = new Map<string, Promise<Account>>()
   const byDigest = new Map<string, Account>()
+  /** Forgotten, and perhaps still in somebody's hands: who asks for it again gets the same object. */
+  const forgotten = new Map<string, WeakRef<Account>>()
   let admin: Buffer | null = null
 
   async function load(id: string): Promise<Account | null> {
@@ -59,7 +84,9 @@ export function createDirectory(deps: DirectoryDeps): Directory {
   function adopt(row: AccountRow, parent: Account | null): Promise<Account> | Account {
     const known = accounts.get(row.id) ?? adopting.get(row.id)
     if (known !== undefined) return known
-    const work = bring({ ...row, parent }).finally(() => adopting.delete(row.id))
+    const before = forgotten.get(row.id)?.deref()
+    const account = before === undefined ? { ...row, parent } : renewed(before, row)
+    const work = bring(account).finally(() => adopting.delete(row.id))
     adopting.set(row.id, work)
     return work
   }
@@ -67,12 +94,45 @@ export function createDirectory(deps: DirectoryDeps): Directory {
   async function bring(account: Account): Promise<Account> {
     deps.onLoad(account, await store.balances.of(account.id))
     accounts.set(account.id, account)
+    forgotten.delete(account.id)
     return account
+  }
+
+  async function sweep(): Promise<number> {
+    const before = now() - keptMs
+    const above = new Set([...accounts.values()].map(({ parent }) => parent))
+    const over = [...accounts.values()].filter((account) => !above.has(account) && endedBefore(account, before))
+    // The rest follows with the next look, so that the store is not kept from its other work.
+    const gone = new Set(over.length === 0 ? [] : await deps.onForget(over.slice(0, mostAtOnce)).catch(() => []))
+    for (const account of gone) {
+      accounts.delete(account.id)
+      forgotten.set(account.id, new WeakRef(account))
+    }
+    if (gone.size > 0) for (const [digest, account] of byDigest) if (gone.has(account)) byDigest.delete(digest)
+    for (const [id, ref] of forgotten) if (ref.deref() === undefined) forgotten.delete(id)
+    return gone.size
   }
 
   async function changed(account: Account): Promise<void> {
     if (account.revokedAt !== null || account.expiresAt !== null) deps.onRevoke()
     await deps.onChange(account)
+  }
+
+  async function reload(id: string): Promise<void> {
+    const account = accounts.get(id)
+    const row = account === undefined ? null : await store.accounts.get(id)
+    if (account === undefined || row === null || row.version <= account.version) return
+    await changed(renewed(account, row))
+  }
+
+  /** A change is durable: what is in memory follows. */
+  async function took(id: string, patch: AccountPatch, version: number): Promise<void> {
+    const account = accounts.get(id)
+    if (account === undefined || account.version >= version) return
+    // Another process changed it in between, and that change is part of the new version.
+    if (account.version !== version - 1) return reload(id)
+    Object.assign(account, patch, { version })
+    await changed(account)
   }
 
   async function fromStore(credential: Credential): Promise<Caller | Fault> {
@@ -113,24 +173,45 @@ export function createDirectory(deps: DirectoryDeps): Directory {
       if (known !== undefined && patch.revokedAt != null) known.revokedAt = patch.revokedAt
       if (patch.revokedAt != null) deps.onRevoke()
       const version = await store.accounts.update(id, patch)
-      const account = accounts.get(id)
-      if (version === null || account === undefined) return version !== null
-      Object.assign(account, patch, { version })
-      await changed(account)
+      if (version === null) return false
+      await took(id, patch, version)
       return true
     },
-    async reload(id) {
-      const account = accounts.get(id)
-      const row = account === undefined ? null : await store.accounts.get(id)
-      if (account === undefined || row === null || row.version <= account.version) return
-      const { name, limits, models, tools, roles, labels, expiresAt, revokedAt, version } = row
-      Object.assign(account, { name, limits, models, tools, roles, labels, expiresAt, revokedAt, version })
-      await changed(account)
+    async amend(id, make) {
+      for (let round = 0; round < maxRounds; round++) {
+        const row = await store.accounts.get(id)
+        if (row === null) return fault({ code: 'not_found', what: 'The account' })
+        const patch = await make(row)
+        if (patch instanceof Fault) return patch
+        const version = await store.accounts.update(id, patch, row.version)
+        if (version === null) continue
+        await took(id, patch, version)
+        return null
+      }
+      return fault({ code: 'store_unavailable' })
     },
+    reload,
+    sweep,
+    size: () => accounts.size,
     setAdmin(stored) {
       admin = Buffer.from(stored, 'hex')
     },
   }
+}
+
+/** The same object with what the store has of it now. */
+function renewed(account: Account, row: AccountRow): Account {
+  const { name, limits, models, tools, roles, labels, expiresAt, revokedAt, version } = row
+  return Object.assign(account, { name, limits, models, tools, roles, labels, expiresAt, revokedAt, version })
+}
+
+/** Whether it, or an account above it, ended before a moment. */
+function endedBefore(account: Account, at: number): boolean {
+  for (let level: Account | null = account; level !== null; level = level.parent) {
+    if (level.revokedAt !== null && level.revokedAt < at) return true
+    if (level.expiresAt !== null && level.expiresAt < at) return true
+  }
+  return false
 }
 
 /** A key is as good as the weakest account above it. */

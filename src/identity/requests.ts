@@ -61,12 +61,20 @@ const limit = z
     window: z.enum(windows).default('total'),
     zone: zone.default('UTC'),
     action: z.enum(['stop', 'warn']).default('stop'),
-    alert_at: z.array(z.int().min(1).max(100)).max(10).default([70, 90]),
+    alert_at: z.array(z.int().min(1).max(1000)).max(10).default([70, 90]),
   })
   .transform((row, context): Limit => {
     const max = (row.unit === 'usd' ? usd : count).safeParse(row.max)
     if (!max.success) {
       context.addIssue({ code: 'custom', path: ['max'], message: max.error.issues[0]?.message ?? 'is not an amount' })
+      return z.NEVER
+    }
+    if (row.action === 'stop' && row.alert_at.some((percent) => percent > 100)) {
+      context.addIssue({
+        code: 'custom',
+        path: ['alert_at'],
+        message: 'a limit that stops is never passed: at most 100',
+      })
       return z.NEVER
     }
     return {
@@ -75,17 +83,18 @@ const limit = z
       window: row.window,
       zone: row.zone,
       action: row.action,
-      alertAt: row.alert_at,
+      alertAt: [...new Set(row.alert_at)].sort((a, b) => a - b),
     }
   })
-const limits = z.array(limit).max(32)
+/** Limits of an account, as the admin API and policies/limits.yaml have them. */
+export const limitsOf = z.array(limit).max(32)
 const innerKinds = accountKinds.filter((kind) => kind !== 'key' && kind !== 'session')
 
 export const accountSchema = z.strictObject({
   name: title,
   kind: z.enum(innerKinds as [string, ...string[]]).default('organization'),
   parent: z.string().max(64).nullable().default(null),
-  limits: limits.default([]),
+  limits: limitsOf.optional(),
   models: names.nullable().default(null),
   tools: names.nullable().default(null),
   labels: labels.default({}),
@@ -94,7 +103,7 @@ export const keySchema = z.strictObject({
   name: title.default('key'),
   account: z.string().max(64),
   roles: z.array(z.string().min(1).max(100)).max(20).default([]),
-  limits: limits.default([]),
+  limits: limitsOf.optional(),
   models: names.nullable().default(null),
   tools: names.nullable().default(null),
   expires_at: time.nullable().default(null),
@@ -103,7 +112,7 @@ export const keySchema = z.strictObject({
 /** What may be changed later, of accounts and keys alike. */
 export const changeSchema = z.strictObject({
   name: title.optional(),
-  limits: limits.optional(),
+  limits: limitsOf.optional(),
   models: names.nullable().optional(),
   tools: names.nullable().optional(),
   roles: z.array(z.string().min(1).max(100)).max(20).optional(),

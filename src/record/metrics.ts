@@ -5,6 +5,7 @@ import { createDurations } from './durations.ts'
 
 export interface MetricSources {
   readonly openHolds: () => number
+  readonly accounts: () => number
   readonly inFlight: () => number
   readonly epoch: () => number
   /** Whether Redis answers; null where none is used. */
@@ -57,6 +58,12 @@ export function openMetrics(sources: MetricSources): Metrics {
     labelNames: ['scope'] as const,
     registers,
   })
+  const alerts = new Counter({
+    name: 'gatehouse_budget_alerts_total',
+    help: 'Budgets that reached a threshold, in percent; counted by the process that saw it first',
+    labelNames: ['unit', 'threshold'] as const,
+    registers,
+  })
   const gauge = (name: string, help: string, read: () => number) =>
     new Gauge({
       name,
@@ -67,6 +74,7 @@ export function openMetrics(sources: MetricSources): Metrics {
       },
     })
   gauge('gatehouse_open_holds', 'Holds not yet settled', sources.openHolds)
+  gauge('gatehouse_accounts_in_memory', 'Accounts, keys and sessions kept in memory', sources.accounts)
   gauge('gatehouse_in_flight', 'Requests at work', sources.inFlight)
   gauge('gatehouse_config_epoch', 'Configuration snapshots since the start', sources.epoch)
   if (sources.redisUp() !== null) gauge('gatehouse_redis_up', 'Whether Redis answers', () => sources.redisUp() ?? 0)
@@ -105,6 +113,7 @@ export function openMetrics(sources: MetricSources): Metrics {
       tally.output += usage.output
       tally.cost += summary.usd
     },
+    alert: (unit, threshold) => alerts.inc({ unit, threshold }),
     render: async () => (await registry.metrics()) + durations.render(),
   }
 }

@@ -21,14 +21,16 @@ export interface Settlement {
  */
 export function settle(gateway: Gateway, call: Call, attempt: Attempt, hold: Hold, ending: Ending): Settlement {
   const settlement = chargeOf(gateway, call, attempt, ending)
-  if (hold.settle(settlement.charged)) warnOfOverrun(gateway, call, hold, settlement.charged)
+  if (hold.settle(settlement.charged)) warnOfOverrun(gateway, call, attempt, hold, settlement.charged)
   return settlement
 }
 
 /** Only where output was held at all: without a limit a hold counts the request and nothing else. */
-function warnOfOverrun(gateway: Gateway, call: Call, hold: Hold, used: Readonly<Amounts>): void {
+function warnOfOverrun(gateway: Gateway, call: Call, { target }: Attempt, hold: Hold, used: Readonly<Amounts>): void {
   const held = hold.amounts
   if (held.tokens === 0 || (used.tokens <= held.tokens && used.usd <= held.usd)) return
+  const { provider = null, model = null } = target ?? {}
+  gateway.alerts.overrun({ call: call.id, provider, model, held, used })
   gateway.log.warn(
     { event: 'overrun', call: call.id, held, used },
     'a provider reports more than was held for the call',

@@ -142,6 +142,38 @@ export const migrations: readonly Migration[] = [
       ]
     },
   },
+  {
+    name: 'alerts',
+    statements: (schema, kind) => {
+      const id = kind === 'postgres' ? sql`text collate "C"` : 'text'
+      return [
+        schema
+          .createTable('alerts')
+          .addColumn('account', id, (c) => c.notNull())
+          .addColumn('unit', 'text', (c) => c.notNull())
+          .addColumn('period', 'text', (c) => c.notNull())
+          .addColumn('starts_at', 'bigint', (c) => c.notNull())
+          .addColumn('threshold', 'integer', (c) => c.notNull())
+          .addColumn('max', 'bigint', (c) => c.notNull())
+          .addColumn('id', 'text', (c) => c.notNull())
+          .addColumn('at', 'bigint', (c) => c.notNull())
+          .addPrimaryKeyConstraint('alerts_key', ['account', 'unit', 'period', 'starts_at', 'threshold', 'max']),
+        schema
+          .createTable('deliveries')
+          .addColumn('id', 'text', (c) => c.notNull())
+          .addColumn('url', 'text', (c) => c.notNull())
+          .addColumn('event', 'text', (c) => c.notNull())
+          .addColumn('body', 'text', (c) => c.notNull())
+          .addColumn('created_at', 'bigint', (c) => c.notNull())
+          .addColumn('attempts', 'integer', (c) => c.notNull())
+          .addColumn('next_at', 'bigint', (c) => c.notNull())
+          .addColumn('ended_at', 'bigint')
+          .addColumn('outcome', 'text')
+          .addPrimaryKeyConstraint('deliveries_key', ['id', 'url']),
+        schema.createIndex('deliveries_due').on('deliveries').columns(['url', 'ended_at', 'next_at']),
+      ]
+    },
+  },
 ]
 
 /**

@@ -127,6 +127,34 @@ export interface SettingTable {
   value: string
 }
 
+export interface AlertTable {
+  account: string
+  unit: keyof Amounts
+  period: string
+  starts_at: number
+  /** Percent. */
+  threshold: number
+  max: number
+  /** Of the message. */
+  id: string
+  at: number
+}
+
+export interface DeliveryTable {
+  /** Of the message: the same at every address and every try. */
+  id: string
+  url: string
+  event: string
+  /** JSON, as it is sent. */
+  body: string
+  created_at: number
+  attempts: number
+  /** The next try; while one is at work, when another process may take it up. */
+  next_at: number
+  ended_at: number | null
+  outcome: 'delivered' | 'given_up' | null
+}
+
 export interface MigrationTable {
   number: number
   name: string
@@ -144,6 +172,8 @@ export interface Tables {
   checkpoints: CheckpointTable
   removed: RemovedTable
   settings: SettingTable
+  alerts: AlertTable
+  deliveries: DeliveryTable
   migrations: MigrationTable
 }
 

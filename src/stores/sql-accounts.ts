@@ -20,12 +20,14 @@ export function accountStore(database: SqlDatabase, health: Health, onTold: () =
       }
       await health.watch(database.batch(statements))
     },
-    async update(id, patch) {
+    async update(id, patch, only) {
       const columns = { ...accountPatch(patch), version: sql<number>`version + 1` }
       const told = { at: nowOf(kind), kind: 'account' as const, subject: id }
-      const [, , version] = await health.watch(
+      let change = db.updateTable('accounts').set(columns).where('id', '=', id)
+      if (only !== undefined) change = change.where('version', '=', only)
+      const [changed, , version] = await health.watch(
         database.batch([
-          db.updateTable('accounts').set(columns).where('id', '=', id).compile(),
+          change.compile(),
           db
             .insertInto('changes')
             .values(told as never)
@@ -34,9 +36,10 @@ export function accountStore(database: SqlDatabase, health: Health, onTold: () =
           ...wake(database),
         ]),
       )
-      onTold()
       const row = version?.rows[0] as { version: number } | undefined
-      return row === undefined ? null : Number(row.version)
+      if (row === undefined || changed?.changes === 0) return null
+      onTold()
+      return Number(row.version)
     },
     async get(id) {
       const row = await db.selectFrom('accounts').selectAll().where('id', '=', id).executeTakeFirst()

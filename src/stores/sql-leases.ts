@@ -8,7 +8,7 @@ import { type CompiledQuery, sql } from 'kysely'
 import { type Amounts, units } from '../call.ts'
 import { alone, type Outcome, type SqlDatabase } from './database.ts'
 import type { Health } from './health.ts'
-import { type BalanceTable, balanceRow } from './schema.ts'
+import { amounts, type BalanceTable, balanceRow } from './schema.ts'
 import { tree } from './sql-accounts.ts'
 import { sums } from './sql-ledger.ts'
 import type { OwnWriter } from './sql-writers.ts'
@@ -127,6 +127,19 @@ export function balanceStore(database: SqlDatabase, health: Health): BalanceStor
         .orderBy('writer')
         .execute()
       return rows.map(balanceRow)
+    },
+    async totals(keys) {
+      if (keys.length === 0) return []
+      const totals = keys.map(({ account, period, startsAt }) =>
+        db
+          .selectFrom('balances')
+          .select(sums)
+          .where('account', '=', account)
+          .where('period', '=', period)
+          .where('starts_at', '=', startsAt)
+          .compile(),
+      )
+      return (await database.batch(totals)).map(({ rows }) => amounts(rows[0] as Amounts))
     },
     async recount({ account, period, startsAt }, endsAt) {
       const booked = tree(db, account)

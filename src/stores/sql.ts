@@ -6,6 +6,7 @@ import { type HealthOptions, watchHealth } from './health.ts'
 import { type GroupCommit, type GroupOptions, groupCommit, type LedgerGroup, postingWidth } from './ledger.ts'
 import type { Tables } from './schema.ts'
 import { accountStore, keyStore } from './sql-accounts.ts'
+import { alertStore } from './sql-alerts.ts'
 import { auditStore } from './sql-audit.ts'
 import { balanceStore, leaseStore } from './sql-leases.ts'
 import { ledgerReader, recoveredOf } from './sql-ledger.ts'
@@ -74,6 +75,7 @@ export async function sqlStore(database: SqlDatabase, options: SqlOptions = {}):
     writers,
     audit: auditStore(database, head.writer, (statements) => health.watch(database.batch(statements))),
     settings: settingStore(database, (statements) => health.watch(database.batch(statements))),
+    alerts: alertStore(database, health),
     healthy: () => health.healthy() && database.alive(),
     close() {
       closed ??= close()

@@ -182,8 +182,13 @@ export type AccountPatch = Partial<
 export interface AccountStore {
   /** Writes the account and, with it in one transaction, its key. Resolves after the commit. */
   insert(account: AccountRow, key: KeyRow | null): Promise<void>
-  /** Changes an account and tells the other processes. @returns its new version, or null when there is none */
-  update(id: string, patch: AccountPatch): Promise<number | null>
+  /**
+   * Changes an account and tells the other processes.
+   *
+   * @param only the version it must still have; left out: whatever it is
+   * @returns its new version, or null when there is no such account, or not at that version
+   */
+  update(id: string, patch: AccountPatch, only?: number): Promise<number | null>
   get(id: string): Promise<AccountRow | null>
   /** The account and its ancestors, leaf first, in one query; empty when unknown. At most 33 rows. */
   path(id: string): Promise<readonly AccountRow[]>
@@ -198,6 +203,8 @@ export interface AccountStore {
 export interface BalanceStore {
   /** Every counter of an account, by period, start and writer. */
   of(account: string): Promise<readonly BalanceRow[]>
+  /** What is used of each of these counters over all writers, in order. */
+  totals(keys: readonly BalanceKey[]): Promise<readonly Amounts[]>
   /**
    * Sets the common part of a counter so that the whole is what the ledger says: lines of the account and everything
    * below it booked in [startsAt, endsAt). For a counter that began after lines it has to count.
@@ -302,6 +309,55 @@ export interface AuditStore {
   page(page: Page): Promise<readonly AuditRow[]>
 }
 
+/** A limit's threshold that was reached: told once for each of these. */
+export interface Crossing {
+  readonly account: string
+  readonly unit: keyof Amounts
+  /** The limit's window, as balances are kept by. */
+  readonly period: string
+  readonly startsAt: number
+  /** Percent of `max`. */
+  readonly threshold: number
+  readonly max: number
+}
+
+/** A message for one address, kept until it was acknowledged or given up. */
+export interface Delivery {
+  /** Of the message: the same at every address and every try. */
+  readonly id: string
+  readonly url: string
+  readonly event: string
+  /** JSON, as it is sent. */
+  readonly body: string
+  /** Ms since the epoch. */
+  readonly createdAt: number
+  /** Tries so far. */
+  readonly attempts: number
+  readonly nextAt: number
+}
+
+export interface AlertStore {
+  /**
+   * Notes a crossing and queues its message, unless whatever process did so before.
+   *
+   * @param crossing null: nothing has to be noted first
+   * @param message its id, and the addresses it goes to
+   * @returns whether it was the first
+   */
+  note(
+    crossing: Crossing | null,
+    message: Pick<Delivery, 'id' | 'event' | 'body'> & { readonly at: number; readonly urls: readonly string[] },
+  ): Promise<boolean>
+  /** Messages for an address whose time has come, the oldest first. */
+  due(url: string, now: number, most: number): Promise<readonly Delivery[]>
+  /** Takes a message up for one try; no other process does before `until`. @returns null when another was faster */
+  claim(delivery: Delivery, until: number): Promise<Delivery | null>
+  /** The try failed: when the next one is. Says nothing where the claim has been lost. */
+  again(claimed: Delivery, nextAt: number): Promise<void>
+  /** It was acknowledged, or is given up. */
+  end(claimed: Delivery, outcome: 'delivered' | 'given_up', at: number): Promise<void>
+}
+
 export interface SettingStore {
   get(name: string): Promise<string | null>
   set(name: string, value: string): Promise<void>
@@ -318,6 +374,7 @@ export interface Store {
   readonly writers: WriterStore
   readonly audit: AuditStore
   readonly settings: SettingStore
+  readonly alerts: AlertStore
   /** True while the last write succeeded: readiness. */
   healthy(): boolean
   /** Writes what waits, ends this writer, then closes. */

@@ -91,6 +91,20 @@ describe('accounts, keys and sessions from a terminal', () => {
     assert.notEqual((await json<Row>('keys', 'show', key.id)).revoked_at, null)
   })
 
+  it('takes a limit with its time zone, its thresholds, and one that only warns', async () => {
+    const limits = ['usd=5/day@Europe/Berlin,alert=80,95', 'tokens=100/month,warn', 'requests=7,warn,alert=100,150']
+    const account = await json<Row>('accounts', 'create', '--name', 'z', ...limits.flatMap((text) => ['--limit', text]))
+    assert.deepEqual(account.limits, [
+      { unit: 'usd', max: '5', window: 'day', zone: 'Europe/Berlin', action: 'stop', alert_at: [80, 95] },
+      { unit: 'tokens', max: 100, window: 'month', zone: 'UTC', action: 'warn', alert_at: [70, 90] },
+      { unit: 'requests', max: 7, window: 'total', zone: 'UTC', action: 'warn', alert_at: [100, 150] },
+    ])
+    const key = await json<Row>('keys', 'create', '--account', account.id, '--limit', 'tool_calls=3/week@Asia/Tokyo')
+    assert.equal((key.limits[0] as { zone: string }).zone, 'Asia/Tokyo')
+    const shown = await asAdmin('accounts', 'show', account.id)
+    assert.match(shown.out, /usd=5\/day@Europe\/Berlin tokens=100\/month,warn requests=7,warn/)
+  })
+
   it('says what the gateway refuses, with exit status 1', async () => {
     const said = await asAdmin('keys', 'create', '--account', 'a_nobody')
     assert.equal(said.status, 1)
@@ -99,7 +113,7 @@ describe('accounts, keys and sessions from a terminal', () => {
   })
 
   it('refuses a limit it cannot read, with exit status 2', async () => {
-    const limits = ['usd', 'euro=5', 'usd=5/fortnight']
+    const limits = ['usd', 'euro=5', 'usd=5/fortnight', 'usd=5@Europe/Berlin', 'usd=5,alert=', 'usd=5,stop']
     const made = limits.map((limit) => asAdmin('accounts', 'create', '--name', 'x', '--limit', limit))
     for (const said of await Promise.all(made)) {
       assert.equal(said.status, 2)

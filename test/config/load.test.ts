@@ -67,6 +67,7 @@ test('everything written in the files is there, with its defaults', async (t) =>
       { provider: 'ollama', model: 'llama3.3', timeoutMs: null, weight: 1 },
     ],
     on: ['error', 'rate_limit', 'timeout'],
+    whenBudget: null,
   })
   assert.equal(config.routes.get('split')?.to[1]?.timeoutMs, 120_000)
   assert.equal(config.limits.maxInFlight, 7)

@@ -8,6 +8,7 @@ import { jsonSchemas } from '../../src/config/json-schemas.ts'
 import { limitsSchema } from '../../src/config/limits.ts'
 import { loadConfig, loadPolicyTests } from '../../src/config/load.ts'
 import { resolveModel } from '../../src/config/resolve.ts'
+import { routeSchema } from '../../src/config/route.ts'
 import { runPolicyTests } from '../../src/policy/policy-tests.ts'
 import { priceOf } from '../../src/price.ts'
 
@@ -25,6 +26,18 @@ test('the rate limits shown as comments load when they are no comments', () => {
   assert.equal(read.error, undefined)
   assert.equal(read.data?.rates?.limits.length, 7)
   assert.equal(read.data?.rates?.replicas, 2)
+})
+
+test('the defaults, webhooks and cheaper route shown as comments load when they are no comments', () => {
+  const text = readFileSync(`${root}/policies/limits.yaml`, 'utf8')
+  const part = (from: string) => text.slice(text.indexOf(from)).split('\n\n')[0]?.replace(/^# /gm, '') ?? ''
+  const read = limitsSchema.safeParse(parse(`${part('# defaults:')}\n${part('# webhooks:')}`))
+  assert.equal(read.error, undefined)
+  assert.equal(read.data?.defaults.session?.length, 2)
+  assert.deepEqual(read.data?.webhooks[0]?.events, ['budget_alert', 'overrun'])
+  const routes = readFileSync(`${root}/policies/routes.yaml`, 'utf8')
+  const route = routeSchema.safeParse(parse(routes.slice(routes.indexOf('# smart:')).replace(/^# /gm, '')).smart)
+  assert.equal(route.data?.when_budget?.below, 0.2)
 })
 
 test('the policies that ship do what their tests expect', async () => {

@@ -31,6 +31,7 @@ const facts = {
   ...{ session: null, provider: 'vendor', model: 'm', attempts: 1, cost: null, remaining: null, upstreamMs: null },
   upstreamHeaders: [],
   rates: null,
+  budgetWarning: null,
 }
 
 export function hear({ status = 200, headers, chunks, asked = {}, kind = 'chat' }: Fed): Heard {

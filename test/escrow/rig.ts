@@ -79,6 +79,7 @@ export async function openHouse(store: Store, options: HouseOptions = {}): Promi
     pepper: Buffer.alloc(32),
     onLoad: escrow.attach,
     onRevoke: () => {},
+    onForget: async () => [],
     onChange: escrow.changed,
   })
   const warned: object[] = []

@@ -78,7 +78,7 @@ describe('a request about accounts', () => {
     assert.deepEqual(read(mintSchema, {}), {})
     const key = read(keySchema, { account: 'a' })
     assert.ok(!(key instanceof Fault))
-    assert.deepEqual([key.models, key.tools, key.limits, key.roles, key.expires_at], [null, null, [], [], null])
+    assert.deepEqual([key.models, key.tools, key.limits, key.roles, key.expires_at], [null, null, undefined, [], null])
   })
 
   it('gives limits in a fixed order, zero included', () => {

@@ -160,10 +160,13 @@ async function corrected(known: readonly LedgerEntry[], own: Own): Promise<Ledge
   for (const { line, postings } of known) {
     const booked = recovered.get(line.id)
     if (booked === undefined) continue
+    const body = JSON.parse(line.body) as LedgerBody
+    // Two processes may recover the same one: the second knows no more than the first.
+    if (body.outcome === 'recovered') continue
     const difference = amountsOf(line)
     add(difference, booked, -1)
-    const body = JSON.stringify({ ...(JSON.parse(line.body) as LedgerBody), outcome: 'corrected' })
-    const correction = { ...line, ...difference, id: `${line.id}.c`, body }
+    const corrected = JSON.stringify({ ...body, outcome: 'corrected' } satisfies LedgerBody)
+    const correction = { ...line, ...difference, id: `${line.id}.c`, body: corrected }
     entries.push({ line: correction, postings: postings.map(unleased), short: null, posted: null })
   }
   return entries

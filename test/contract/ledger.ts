@@ -51,6 +51,22 @@ export function ledgerContract(fresh: () => Promise<Place>): void {
       )
     })
 
+    it('corrects a recovered line once, by its true end, and not by another recovery of it', async () => {
+      const recovered = () =>
+        entry(line('r1', { usd: 100, body: body({ outcome: 'recovered' }) }), [posting(total('red'))])
+      const ended = entry(line('r1', { usd: 30 }), [posting(total('red'))])
+      for (const one of [recovered(), recovered(), ended, ended]) await store.ledger.append([one])
+      const rows = await store.ledger.page({ limit: 10 })
+      assert.deepEqual(
+        rows.map((row) => [row.id, row.usd, (JSON.parse(row.body) as { outcome: string }).outcome]),
+        [
+          ['r1', 100, 'recovered'],
+          ['r1.c', -70, 'corrected'],
+        ],
+      )
+      assert.equal(await usd('red'), 30)
+    })
+
     it('adds a line to every counter it names, under the process that wrote it', async () => {
       const day = { account: 'red', period: 'day@Europe/Berlin', startsAt: 1_790_000_000_000 }
       await store.ledger.append([entry(line('r1'), [posting(total('red')), posting(day), posting(total('acme'))])])

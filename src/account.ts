@@ -9,6 +9,18 @@ export type Amounts = Record<Unit, number>
 export const units: readonly Unit[] = ['usd', 'tokens', 'requests', 'tool_calls']
 export const nothing: Readonly<Amounts> = Object.freeze({ usd: 0, tokens: 0, requests: 0, tool_calls: 0 })
 
+/** Amounts to add up in. */
+export function zero(): Amounts {
+  return { usd: 0, tokens: 0, requests: 0, tool_calls: 0 }
+}
+
+export function add(to: Amounts, amounts: Readonly<Amounts>, sign: 1 | -1 = 1): void {
+  to.usd += sign * amounts.usd
+  to.tokens += sign * amounts.tokens
+  to.requests += sign * amounts.requests
+  to.tool_calls += sign * amounts.tool_calls
+}
+
 export const windows = ['total', 'minute', 'hour', 'day', 'week', 'month'] as const
 export type Window = (typeof windows)[number]
 

@@ -1,6 +1,6 @@
 /** One counter of an account: what a window has used, and what this process has set aside of it. @module */
-import { type Amounts, type Unit, units } from '../call.ts'
-import type { BalanceKey, BalanceRow, LeaseAnswer, Posting } from '../stores/store.ts'
+import { type Amounts, add, type Unit, units, zero } from '../call.ts'
+import { type BalanceKey, type BalanceRow, type LeaseAnswer, type Posting, unleased } from '../stores/store.ts'
 import { type Period, windowEnd } from './window.ts'
 
 export interface Counter {
@@ -53,21 +53,8 @@ export function newCounter(account: string, period: Period, startsAt: number, le
     askedAt: Number.NEGATIVE_INFINITY,
     seen: zero(),
     changed: false,
-    posting: { key, leased: nothingLeased },
+    posting: { key, leased: unleased },
   }
-}
-
-const nothingLeased: Posting['leased'] = Object.freeze({ usd: 0, tokens: 0, requests: 0, tool_calls: 0 })
-
-export function zero(): Amounts {
-  return { usd: 0, tokens: 0, requests: 0, tool_calls: 0 }
-}
-
-export function add(to: Amounts, amounts: Readonly<Amounts>, sign: 1 | -1): void {
-  to.usd += sign * amounts.usd
-  to.tokens += sign * amounts.tokens
-  to.requests += sign * amounts.requests
-  to.tool_calls += sign * amounts.tool_calls
 }
 
 /** Under another name this process was taken for dead meanwhile: what it had leased is not its own any more. */

@@ -4,11 +4,19 @@
  * enough the store is asked (refill.ts). Leases, and everything used, are SQL; what happens in between is memory.
  * @module
  */
-import { type Account, type Amounts, units } from '../call.ts'
+import { type Account, type Amounts, add, units, zero } from '../call.ts'
 import { type Fault, fault } from '../fault.ts'
-import type { BalanceRow, BalanceStore, LeaseAnswer, LeaseStore, Posting, WriterStore } from '../stores/store.ts'
+import {
+  type BalanceRow,
+  type BalanceStore,
+  type LeaseAnswer,
+  type LeaseStore,
+  type Posting,
+  unleased,
+  type WriterStore,
+} from '../stores/store.ts'
 import { type Alarm, alarmOf, type Changed, ChangedCounters } from './alarm.ts'
-import { add, type Counter, load, newCounter, own, update, zero } from './counter.ts'
+import { type Counter, load, newCounter, own, update } from './counter.ts'
 import { type EscrowHold, type HoldKeeper, OpenHold } from './hold.ts'
 import { type Looks, looksAt } from './look.ts'
 import { createRefill, hasRoom, type Stop } from './refill.ts'
@@ -338,7 +346,7 @@ export function createEscrow(deps: EscrowDeps): Escrow {
         markAll(nodeOf(level))
         for (const period of new Set(['total', ...level.limits.map(periodOf)])) {
           const key = { account: level.id, period, startsAt: windowStart(period, booked) }
-          postings.push({ key, leased: { usd: 0, tokens: 0, requests: 0, tool_calls: 0 } })
+          postings.push({ key, leased: unleased })
         }
       }
       return postings

@@ -3,10 +3,10 @@
  * whatever ends, changes or dies while its call runs.
  * @module
  */
-import type { Account, Amounts, Hold } from '../call.ts'
+import { type Account, type Amounts, add, type Hold, zero } from '../call.ts'
 import type { Fault } from '../fault.ts'
-import type { LedgerEntry, Mark, Posting, WriterStore } from '../stores/store.ts'
-import { add, addTo, type Counter, of, zero } from './counter.ts'
+import { type LedgerEntry, type Mark, type Posting, unleased, type WriterStore } from '../stores/store.ts'
+import { addTo, type Counter, of } from './counter.ts'
 import { hasRoom, type Stop, type Waiting } from './refill.ts'
 import { postingOf, type Way } from './way.ts'
 
@@ -227,4 +227,3 @@ export class OpenHold implements EscrowHold {
 }
 
 const none: readonly Counter[] = Object.freeze([])
-const unleased: Posting['leased'] = Object.freeze({ usd: 0, tokens: 0, requests: 0, tool_calls: 0 })

@@ -1,8 +1,8 @@
 /** Where accounts stand: what is free, used and held, by what this process knows or by what the store says. @module */
-import type { Account, Amounts, Limit } from '../call.ts'
+import { type Account, type Amounts, add, type Limit } from '../call.ts'
 import type { BalanceStore } from '../stores/store.ts'
 import { shareLeft, type Tightness, tightest } from './alarm.ts'
-import { add, type Counter, of, usedOf } from './counter.ts'
+import { type Counter, of, usedOf } from './counter.ts'
 import type { KnownWay, Node } from './way.ts'
 import { type Period, periodOf } from './window.ts'
 

@@ -4,10 +4,10 @@
  * processes they are asked to give back what they do not use; only when that brings nothing is a call refused.
  * @module
  */
-import { type Account, type Amounts, type Limit, units } from '../call.ts'
+import { type Account, type Amounts, type Limit, units, zero } from '../call.ts'
 import { type Fault, fault } from '../fault.ts'
 import type { Change, LeaseAsk, LeaseStore } from '../stores/store.ts'
-import { type Counter, of, update, usedOf, zero } from './counter.ts'
+import { type Counter, of, update, usedOf } from './counter.ts'
 
 /** A limit that stops, with the counter it is held against. */
 export interface Stop {

@@ -3,10 +3,10 @@
  * transaction. Under load the disk is asked once for many lines; a lone line does not wait.
  * @module
  */
-import type { Amounts, LedgerBody, LedgerLine } from '../call.ts'
+import { type Amounts, add, type LedgerBody, type LedgerLine, zero } from '../call.ts'
 import { chainText, digestOf } from './chain.ts'
 import type { Value } from './schema.ts'
-import type { LedgerEntry, Posting } from './store.ts'
+import { type LedgerEntry, type Posting, unleased } from './store.ts'
 
 /** One group, flat: what crosses to the database is text and scalars, not an object graph. */
 export interface LedgerGroup {
@@ -167,13 +167,14 @@ async function corrected(known: readonly LedgerEntry[], own: Own): Promise<Ledge
     add(difference, booked, -1)
     const corrected = JSON.stringify({ ...body, outcome: 'corrected' } satisfies LedgerBody)
     const correction = { ...line, ...difference, id: `${line.id}.c`, body: corrected }
-    entries.push({ line: correction, postings: postings.map(unleased), short: null, posted: null })
+    entries.push({
+      line: correction,
+      postings: postings.map(({ key }) => ({ key, leased: unleased })),
+      short: null,
+      posted: null,
+    })
   }
   return entries
-}
-
-function unleased({ key }: Posting): Posting {
-  return { key, leased: { usd: 0, tokens: 0, requests: 0, tool_calls: 0 } }
 }
 
 function flatten(entries: readonly LedgerEntry[], writer: string): LedgerGroup {
@@ -199,7 +200,7 @@ function flatten(entries: readonly LedgerEntry[], writer: string): LedgerGroup {
       : (short ?? [])) {
       const sum = sums.get(posting)
       if (sum === undefined) continue
-      sum.short ??= { usd: 0, tokens: 0, requests: 0, tool_calls: 0 }
+      sum.short ??= zero()
       add(sum.short, amounts)
     }
   }
@@ -223,11 +224,4 @@ function valuesOf(sums: ReadonlyMap<Posting, { readonly used: Amounts; readonly 
 
 function amountsOf({ usd, tokens, requests, tool_calls }: Amounts): Amounts {
   return { usd, tokens, requests, tool_calls }
-}
-
-function add(to: Amounts, more: Amounts, sign: 1 | -1 = 1): void {
-  to.usd += sign * more.usd
-  to.tokens += sign * more.tokens
-  to.requests += sign * more.requests
-  to.tool_calls += sign * more.tool_calls
 }

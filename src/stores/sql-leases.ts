@@ -5,7 +5,7 @@
  * @module
  */
 import { type CompiledQuery, sql } from 'kysely'
-import { type Amounts, units } from '../call.ts'
+import { type Amounts, add, units, zero } from '../call.ts'
 import { alone, type Outcome, type SqlDatabase } from './database.ts'
 import type { Health } from './health.ts'
 import { amounts, type BalanceTable, balanceRow } from './schema.ts'
@@ -101,17 +101,11 @@ function answerOf(rows: readonly BalanceTable[], writer: string, stale: boolean)
   const leasedByAll = zero()
   let leased = zero()
   for (const row of rows.map(balanceRow)) {
-    for (const unit of units) {
-      used[unit] += row.used[unit]
-      leasedByAll[unit] += row.leased[unit]
-    }
+    add(used, row.used)
+    add(leasedByAll, row.leased)
     if (row.writer === writer) leased = row.leased
   }
   return { used, leasedByAll, leased, stale }
-}
-
-function zero(): Amounts {
-  return { usd: 0, tokens: 0, requests: 0, tool_calls: 0 }
 }
 
 export function balanceStore(database: SqlDatabase, health: Health): BalanceStore {

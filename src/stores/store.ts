@@ -42,6 +42,9 @@ export interface Posting {
   readonly leased: Readonly<Record<keyof Amounts, 0 | 1>>
 }
 
+/** Of a counter that nothing is spent of from a lease. */
+export const unleased: Posting['leased'] = Object.freeze({ usd: 0, tokens: 0, requests: 0, tool_calls: 0 })
+
 /** A line and the counters it adds to, written in one transaction. */
 export interface LedgerEntry {
   readonly line: LedgerLine
